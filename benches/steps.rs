@@ -1,0 +1,3 @@
+//! Overhead per tool call against a bare loop.
+
+fn main() {}

@@ -1,0 +1,7 @@
+//! Arguments in, wiring, words and exit code out.
+
+mod failure;
+mod place;
+
+pub use failure::Failure;
+pub use place::Place;

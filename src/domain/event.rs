@@ -1,0 +1,285 @@
+//! The facts a run is made of.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{ExitReason, Outcome, RunId, SessionName, ToolCall, Usage, Verdict};
+
+/// The transcript format that this program writes. A reader refuses a higher major version by name and carries unknown
+/// kinds of a higher minor version through.
+pub const FORMAT_MAJOR: u32 = 1;
+/// See [`FORMAT_MAJOR`].
+pub const FORMAT_MINOR: u32 = 0;
+
+/// A recorded event: its place, its time, what happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// 0 for the first entry of a run, without gaps.
+    pub seq: u64,
+    /// When it was recorded.
+    pub time: Timestamp,
+    /// What happened.
+    pub event: Event,
+}
+
+/// The name of a blob of the run: the SHA-256 of its content in lower-case hex, and its size before compression.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRef {
+    /// 64 hex digits.
+    pub sha256: String,
+    /// Size of the content.
+    pub size_bytes: u64,
+}
+
+/// What was asked, with what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// The run's id.
+    pub run: RunId,
+    /// A few words for lists.
+    pub title: String,
+    /// The goal as given.
+    pub goal: String,
+    /// The commands that decide whether it is done.
+    pub checks: Vec<String>,
+    /// The project directory, absolute.
+    pub workspace: String,
+    /// The model as asked for, such as `gpt-5` or `script:demo.toml`.
+    pub model: String,
+    /// The server's base URL without credentials; empty where there is none.
+    pub base_url: String,
+    /// The program's version.
+    pub version: String,
+    /// SHA-256 of each prompt template, by name.
+    pub prompts: std::collections::BTreeMap<String, String>,
+    /// SHA-256 of the tools as the model is told of them.
+    pub tools_sha256: String,
+    /// Most model requests.
+    pub max_turns: u32,
+}
+
+/// Which kind of box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxKind {
+    /// A container of Docker or Podman.
+    Docker,
+    /// Linux namespaces over the host's own root.
+    Local,
+    /// No box.
+    Host,
+}
+
+/// Something a box can or can't do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capability {
+    /// Its name, such as `memory limit`.
+    pub name: String,
+    /// None where it is there; else the reason it is not, and the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+}
+
+/// What is recorded of a box.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoxFacts {
+    /// Which kind.
+    pub kind: SandboxKind,
+    /// Why this kind, in one line.
+    pub why: String,
+    /// Container name or id; pid of the first process for `local`.
+    pub id: String,
+    /// Image name, for containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Image id or digest, for containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    /// The project directory inside; the same path as outside.
+    pub workspace: String,
+    /// How the workspace is kept from the host: `overlay`, `copy` or `bind`.
+    pub workspace_mode: String,
+    /// What it can do and what not.
+    pub capabilities: Vec<Capability>,
+}
+
+/// What the model says when it claims to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishClaim {
+    /// What was achieved, in words.
+    pub summary: String,
+    /// Paths to collect.
+    pub artifacts: Vec<String>,
+    /// True where the model says that it could not do it.
+    pub gave_up: bool,
+}
+
+/// How one check went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// Index into [`RunSpec::checks`].
+    pub check: usize,
+    /// The round of checks, from 1.
+    pub round: u32,
+    /// How it went; passed if the exit is 0.
+    pub outcome: Outcome,
+}
+
+/// A fact. Names are past tense; the JSON carries the kind in `type`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The first entry of every transcript.
+    RunStarted {
+        /// Major version of the format.
+        format_major: u32,
+        /// Minor version of the format.
+        format_minor: u32,
+        /// What was asked.
+        spec: RunSpec,
+    },
+    /// A box is up.
+    BoxOpened {
+        /// What it is.
+        facts: BoxFacts,
+    },
+    /// The box is gone, or was left.
+    BoxClosed {
+        /// What was removed and what could not be, in words.
+        notes: Vec<String>,
+        /// True if nothing remains of it but the workspace's changes.
+        removed: bool,
+    },
+    /// A terminal session is open.
+    SessionOpened {
+        /// Its name.
+        session: SessionName,
+        /// The shell, as a path inside the box.
+        shell: String,
+        /// Its raw log, relative to the run's directory.
+        log: String,
+    },
+    /// A person said something.
+    UserSaid {
+        /// The words.
+        text: String,
+    },
+    /// The harness said something to the model: a nudge, a failed check.
+    HarnessSaid {
+        /// The words.
+        text: String,
+    },
+    /// A request is on its way to the model.
+    ModelRequested {
+        /// From 1.
+        turn: u32,
+        /// The whole request as sent, without credentials.
+        request: BlobRef,
+    },
+    /// The model's server has to be waited for.
+    ModelDelayed {
+        /// The turn.
+        turn: u32,
+        /// What is wrong, in words.
+        why: String,
+        /// Time until the next try.
+        wait_ms: u64,
+    },
+    /// The model has answered.
+    ModelAnswered {
+        /// The turn.
+        turn: u32,
+        /// Its words; may be empty.
+        text: String,
+        /// Its reasoning where the server shows it; may be empty.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reasoning: String,
+        /// The calls, in order; ids unique within the run.
+        calls: Vec<ToolCall>,
+        /// Why it ended, in the server's word.
+        finish_reason: String,
+        /// Tokens, where the server says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
+        /// The raw response as received.
+        response: BlobRef,
+        /// From the first byte sent to the last received, without waits.
+        duration_ms: u64,
+        /// What has to be sent back to the same server with the next request, as it came.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        opaque: Option<serde_json::Value>,
+    },
+    /// The model gave no answer and won't without a change.
+    ModelFailed {
+        /// The turn.
+        turn: u32,
+        /// What is wrong, in words.
+        why: String,
+    },
+    /// A tool call is about to take effect.
+    ToolStarted {
+        /// The call.
+        call: ToolCall,
+    },
+    /// A tool call has ended.
+    ToolEnded {
+        /// The call's id.
+        call_id: String,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// The model claims to be done.
+    FinishClaimed {
+        /// What it says.
+        claim: FinishClaim,
+    },
+    /// A check is about to run.
+    CheckStarted {
+        /// Index into the checks.
+        check: usize,
+        /// The round, from 1.
+        round: u32,
+    },
+    /// A check has run.
+    CheckEnded {
+        /// How it went.
+        result: CheckResult,
+    },
+    /// A person interrupted the turn.
+    TurnInterrupted {
+        /// The turn.
+        turn: u32,
+    },
+    /// A file was brought out of the box.
+    ArtifactCollected {
+        /// Path inside the box.
+        path: String,
+        /// Path below the run's `artifacts` directory.
+        stored: String,
+        /// Size.
+        size_bytes: u64,
+        /// 64 hex digits.
+        sha256: String,
+    },
+    /// A file that was named could not be brought out.
+    ArtifactRefused {
+        /// Path inside the box.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// The last entry of a run that ended.
+    RunEnded {
+        /// The judgment.
+        verdict: Verdict,
+        /// What the exit code says.
+        reason: ExitReason,
+        /// One line: what decided.
+        why: String,
+        /// The model's last words or summary: what goes to stdout.
+        answer: String,
+    },
+    /// A kind that this program does not know, as it stands in the file.
+    #[serde(untagged)]
+    Other(serde_json::Value),
+}

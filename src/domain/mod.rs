@@ -1,0 +1,16 @@
+//! The nouns that all modules share: plain, serialisable data without I/O, clock or async.
+
+mod call;
+mod event;
+mod id;
+mod observer;
+mod verdict;
+
+pub use call::{Exit, Outcome, OutputFacts, Status, ToolCall, Usage};
+pub use event::{
+    BlobRef, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, FinishClaim, RunSpec,
+    SandboxKind,
+};
+pub use id::{IdError, RunId, SessionName};
+pub use observer::{Observer, Progress};
+pub use verdict::{ExitReason, Verdict};

@@ -1,0 +1,42 @@
+//! Longhaul: an autonomous workflow agent.
+//!
+//! The table below is the architecture: top to bottom, a module may import only what its row names. The test
+//! `modules_import_only_what_the_table_allows` reads it and fails on any other arrow. A row marked `later` has no
+//! code yet. `docs/ARCHITECTURE.md` says why the rows are as they are.
+//!
+//! | module | may import | what it is |
+//! |---|---|---|
+//! | `domain` | – | nouns all share: ids, events, calls, outcomes. Plain serialisable data; no I/O, no async, no clock |
+//! | `clock` | domain | where time comes from |
+//! | `process` | domain | programs on this host: spawn, cap, kill group, reap |
+//! | `config` | domain | defaults < system < user < project < environment < flags, each value with its origin |
+//! | `telemetry` | domain | tracing set-up, redaction |
+//! | `journal` | domain clock telemetry | events on disk: chained, in order, by run; blobs; store of runs |
+//! | `report` | domain | events turned into what people and programs read: live, timeline, jsonl, markdown, cast |
+//! | `model` | domain clock | one trait and whoever answers: openai-compatible, scripted; retry |
+//! | `recovery` | domain | later: classify a failure, confidence from evidence, what next, loop detection |
+//! | `policy` | domain | later: effect classes, approvals, what must be asked |
+//! | `guest` | domain process | the supervisor inside the box: PTYs, logs, exits; its wire protocol |
+//! | `sandbox` | domain process guest | the box: docker/podman, local namespaces, host |
+//! | `terminal` | domain clock guest | sessions, screen rendering, tmux view |
+//! | `context` | domain model | what the model sees of the past: prompts, history |
+//! | `tools` | domain clock sandbox terminal | what the model may do: one file per tool, one registry |
+//! | `agent` | domain clock journal model context tools | the loop |
+//! | `workflow` | domain clock journal recovery policy agent | later: definition, graph, stages, results |
+//! | `cli` | all | arguments in, wiring, words and exit code out |
+
+pub mod agent;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod context;
+pub mod domain;
+pub mod guest;
+pub mod journal;
+pub mod model;
+pub mod process;
+pub mod report;
+pub mod sandbox;
+pub mod telemetry;
+pub mod terminal;
+pub mod tools;

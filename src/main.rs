@@ -1,0 +1,3 @@
+//! The `agent` binary: hands its arguments to the library.
+
+fn main() {}

@@ -1,0 +1,133 @@
+//! The box: where everything the model does happens.
+//!
+//! A [`Backend`] makes boxes; in every box runs one guest ([`crate::guest`]) as first process, and all work goes
+//! through its channel. Nothing that matters rests on an engine's `exec`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::{BoxFacts, Capability, RunId, SandboxKind};
+use crate::guest::Client;
+
+/// What a box is made from and for.
+#[derive(Debug, Clone)]
+pub struct BoxSpec {
+    /// The run it belongs to.
+    pub run: RunId,
+    /// The run's directory on the host: `box/` below it belongs to the backend, `sessions/` to the guest.
+    pub run_dir: PathBuf,
+    /// The state directory of all runs, which no box may see.
+    pub state_dir: PathBuf,
+    /// The project directory, absolute; appears at the same path inside.
+    pub workspace: PathBuf,
+    /// Write through to the host instead of copy-on-write.
+    pub bind_workspace: bool,
+    /// The image, for containers.
+    pub image: Option<String>,
+    /// The user's home directory, whose secrets are masked.
+    pub home: Option<PathBuf>,
+    /// Whether the box shares the host's network.
+    pub network: Network,
+    /// Limits.
+    pub limits: Limits,
+    /// One line why this backend was taken.
+    pub why: String,
+}
+
+/// What a box sees of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Only its own loopback.
+    None,
+    /// Out to the world: the engine's bridge, or the host's network for `local`.
+    Open,
+}
+
+/// Limits on a box; None is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    /// Memory.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// Processors, as in 1.5.
+    pub cpus: Option<f64>,
+}
+
+/// What a backend can do on this machine, tried for real.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// Which backend.
+    pub kind: SandboxKind,
+    /// None where boxes can be made; else why not, and the remedy.
+    pub missing: Option<SandboxError>,
+    /// What its boxes can do and what not.
+    pub capabilities: Vec<Capability>,
+}
+
+/// Why a box can't be had, or can't be got rid of. Says what, because, and a hint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct SandboxError {
+    /// What could not be done: a lower-case fragment.
+    pub what: String,
+    /// The cause, in the system's words.
+    pub because: Option<String>,
+    /// The remedy: a command or a flag.
+    pub hint: Option<String>,
+}
+
+/// Counters of a box that tell what exit codes don't.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Processes killed for want of memory.
+    pub oom_kills: Option<u64>,
+    /// Memory in use.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// What remains of a box after [`Sandbox::destroy`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// What could not be removed, in words; empty if all is gone but the workspace's changes.
+    pub left: Vec<String>,
+}
+
+/// A box that is up.
+#[async_trait::async_trait]
+pub trait Sandbox: Send + Sync {
+    /// What it is, for the record.
+    fn facts(&self) -> &BoxFacts;
+
+    /// The channel to its guest.
+    fn guest(&self) -> &Client;
+
+    /// The line by which a person can look in with the engine's own means, where there is one.
+    fn attach_line(&self) -> Option<String>;
+
+    /// Counters as they are now.
+    async fn counters(&self) -> Counters;
+
+    /// Ends every process and removes the box; the workspace's changes stay in the run's directory.
+    ///
+    /// Bounded by `patience`; what is still there then is killed.
+    async fn destroy(&self, patience: Duration) -> Removal;
+}
+
+/// Makes boxes.
+#[async_trait::async_trait]
+pub trait Backend: Send + Sync {
+    /// Tries what it needs, for real.
+    async fn probe(&self) -> Probe;
+
+    /// Makes a box and brings its guest up.
+    ///
+    /// # Errors
+    /// [`SandboxError`] with the remedy. Nothing is left behind then.
+    async fn create(&self, spec: &BoxSpec) -> Result<Box<dyn Sandbox>, SandboxError>;
+
+    /// Removes what runs that are no longer driven have left behind; returns what was removed, in words.
+    async fn sweep(&self, is_driven: &(dyn Fn(&RunId) -> bool + Sync)) -> Vec<String>;
+}
