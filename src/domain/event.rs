@@ -170,11 +170,18 @@ pub enum Event {
         text: String,
     },
     /// A request is on its way to the model.
+    ///
+    /// The request as sent (redacted, without credentials) is the first `kept_bytes` of the request before it followed
+    /// by `rest`: requests mostly grow at the end, and so a run's size grows with its length and not with its square.
     ModelRequested {
         /// From 1.
         turn: u32,
-        /// The whole request as sent, without credentials.
-        request: BlobRef,
+        /// SHA-256 of the whole request.
+        sha256: String,
+        /// How much of the run's previous request this one begins with.
+        kept_bytes: u64,
+        /// What follows.
+        rest: BlobRef,
     },
     /// The model's server has to be waited for.
     ModelDelayed {
