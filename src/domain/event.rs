@@ -31,14 +31,26 @@ pub struct BlobRef {
     pub size_bytes: u64,
 }
 
+/// What kind of run it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunMode {
+    /// One goal, worked on until the harness has a verdict.
+    Goal,
+    /// A person and the model take turns.
+    Chat,
+}
+
 /// What was asked, with what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSpec {
     /// The run's id.
     pub run: RunId,
+    /// Whether one goal is worked on or a person talks with the model.
+    pub mode: RunMode,
     /// A few words for lists.
     pub title: String,
-    /// The goal as given.
+    /// The goal as given; empty in a chat.
     pub goal: String,
     /// The commands that decide whether it is done.
     pub checks: Vec<String>,
@@ -222,6 +234,8 @@ pub enum Event {
         turn: u32,
         /// What is wrong, in words.
         why: String,
+        /// What the exit code will say.
+        reason: ExitReason,
     },
     /// A tool call is about to take effect.
     ToolStarted {
@@ -256,6 +270,13 @@ pub enum Event {
     TurnInterrupted {
         /// The turn.
         turn: u32,
+    },
+    /// The run is to end: a signal, a second Ctrl-C, a person's `/quit`, a fault of the harness or the box.
+    StopAsked {
+        /// What the exit code will say.
+        reason: ExitReason,
+        /// One line.
+        why: String,
     },
     /// A file was brought out of the box.
     ArtifactCollected {

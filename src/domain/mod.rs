@@ -8,8 +8,8 @@ mod verdict;
 
 pub use call::{Exit, Outcome, OutputFacts, Status, ToolCall, Usage};
 pub use event::{
-    BlobRef, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, FinishClaim, RunSpec,
-    SandboxKind,
+    BlobRef, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, FinishClaim, RunMode,
+    RunSpec, SandboxKind,
 };
 pub use id::{IdError, RunId, SessionName};
 pub use observer::{Observer, Progress};
