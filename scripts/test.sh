@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Sets the machine up (scripts/setup.sh), then checks and tests everything. Any failure ends it with a code other than
+# zero; the runner's summary is the last thing printed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/debian.sh
+
+scripts/setup.sh
+install_build_needs
+profile=default
+[ "${CI:-}" != true ] || profile=ci
+
+say "format"
+cargo fmt --check
+say "lints"
+cargo clippy --quiet --locked --all-targets -- -D warnings
+say "documentation"
+RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps
+if cargo deny --version >/dev/null 2>&1; then
+    say "dependencies: licences, sources, bans"
+    cargo deny --offline --log-level warn check licenses sources bans
+else
+    say "dependencies: not checked, cargo-deny is not installed (cargo install --locked cargo-deny)"
+fi
+say "documentation's examples"
+cargo test --quiet --locked --doc >&2
+say "tests"
+cargo nextest run --locked --profile "$profile" --no-tests=fail </dev/null
