@@ -2,11 +2,20 @@
 //!
 //! History is *our* type ([`Message`]); a vendor's wire type never leaves its file.
 
+mod assemble;
+mod choice;
+mod openai;
+mod scripted;
+
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::domain::{ToolCall, Usage};
+
+pub use choice::{ModelChoice, OPENAI_BASE_URL, Patience, SCRIPT_PREFIX, open};
+pub use openai::OpenAi;
+pub use scripted::Scripted;
 
 /// What the model is told a tool is.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,6 +109,8 @@ pub type Sink<'a> = &'a mut (dyn FnMut(Delta) + Send);
 /// What kind of failure a model's server showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelErrorKind {
+    /// What was asked for can't be used: no key and no server, a base URL that is none, a key that is no header.
+    Setup,
     /// The credentials were refused.
     Auth,
     /// Out of credit: waiting does not help.
@@ -130,7 +141,7 @@ pub struct ModelError {
     pub what: String,
     /// The server's own words or the transport's, cut to a readable length.
     pub because: Option<String>,
-    /// What to do about it: a command or a setting.
+    /// What to do about it: a command or a setting; several are set apart by newlines.
     pub hint: Option<String>,
 }
 

@@ -1,1 +1,4 @@
-//! To come.
+//! What the model may do.
+
+pub mod decode;
+pub mod schema;

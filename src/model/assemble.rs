@@ -1,0 +1,1 @@
+//! To come: deltas put together to an answer.

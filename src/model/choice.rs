@@ -1,0 +1,115 @@
+//! From what a person asked for to a model that answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::openai::OpenAi;
+use super::scripted::Scripted;
+use super::{Model, ModelError, ModelErrorKind};
+
+/// OpenAI's own base URL, taken when there is a key and no other server is named.
+pub const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
+
+/// What begins the name of a model that is a script file.
+pub const SCRIPT_PREFIX: &str = "script:";
+
+/// How long a server is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Most time from the first failure of a request to giving up; what the server asks for counts towards it.
+    pub budget: Duration,
+    /// Wait before the second try; doubled for each further one.
+    pub first_wait: Duration,
+    /// Longest wait that is chosen here; a server may ask for more.
+    pub longest_wait: Duration,
+    /// Time without any data of the answer after which a try is cut.
+    pub stall: Duration,
+    /// Time to connect.
+    pub connect: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            budget: Duration::from_secs(15 * 60),
+            first_wait: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(60),
+            stall: Duration::from_secs(300),
+            connect: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Which model, where, and with what.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ModelChoice {
+    /// The model's name as its server knows it, or `script:FILE`.
+    pub name: String,
+    /// The server, such as `http://127.0.0.1:11434/v1`; None means OpenAI if there is a key.
+    pub base_url: Option<String>,
+    /// The key; None where the server needs none.
+    pub api_key: Option<String>,
+    /// How long to wait for the server.
+    pub patience: Patience,
+    /// Seeds the jitter of waits.
+    pub seed: u64,
+}
+
+impl ModelChoice {
+    /// The server's base URL for the record, without credentials; empty for a script.
+    pub fn shown_base_url(&self) -> String {
+        if self.name.starts_with(SCRIPT_PREFIX) {
+            return String::new();
+        }
+        super::openai::shown_url(self.base_url.as_deref().unwrap_or(OPENAI_BASE_URL))
+    }
+}
+
+impl std::fmt::Debug for ModelChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ModelChoice")
+            .field("name", &self.name)
+            .field("base_url", &self.shown_base_url())
+            .field("api_key", &self.api_key.as_ref().map(|_| "…"))
+            .field("patience", &self.patience)
+            .field("seed", &self.seed)
+            .finish()
+    }
+}
+
+/// Makes the model that was chosen. Reads the script's file; connects to nothing.
+///
+/// # Errors
+/// [`ModelErrorKind::Setup`] where something is missing or wrong; [`ModelErrorKind::Script`] for a bad script.
+pub fn open(choice: &ModelChoice) -> Result<Arc<dyn Model>, ModelError> {
+    if let Some(file) = choice.name.strip_prefix(SCRIPT_PREFIX) {
+        return Ok(Arc::new(Scripted::from_file(std::path::Path::new(file))?));
+    }
+    if choice.name.trim().is_empty() {
+        return Err(nothing_named("no model is named"));
+    }
+    let key = choice.api_key.as_deref().map(str::trim).filter(|key| !key.is_empty());
+    let url = choice.base_url.as_deref().map(str::trim).filter(|url| !url.is_empty());
+    if url.is_none() && key.is_none() {
+        return Err(nothing_named("no key and no model server"));
+    }
+    let url = url.unwrap_or(OPENAI_BASE_URL);
+    Ok(Arc::new(OpenAi::new(url, key, choice.name.trim(), choice.patience, choice.seed)?))
+}
+
+fn nothing_named(what: &str) -> ModelError {
+    ModelError {
+        kind: ModelErrorKind::Setup,
+        what: what.to_owned(),
+        because: Some("neither OPENAI_API_KEY nor OPENAI_BASE_URL with `--model` says who is to answer".to_owned()),
+        hint: Some(
+            [
+                "OpenAI: `export OPENAI_API_KEY=sk-…` and `agent do --model gpt-5 GOAL`",
+                "Ollama on this machine: `export OPENAI_BASE_URL=http://127.0.0.1:11434/v1` and `agent do --model qwen3 GOAL`",
+                "vLLM on this machine: `export OPENAI_BASE_URL=http://127.0.0.1:8000/v1` and `agent do --model NAME GOAL`",
+                "without any model: `agent demo`",
+            ]
+            .join("\n"),
+        ),
+    }
+}
