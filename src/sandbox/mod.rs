@@ -3,6 +3,11 @@
 //! A [`Backend`] makes boxes; in every box runs one guest ([`crate::guest`]) as first process, and all work goes
 //! through its channel. Nothing that matters rests on an engine's `exec`.
 
+pub mod choose;
+pub mod host;
+pub mod local;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +37,10 @@ pub struct BoxSpec {
     pub limits: Limits,
     /// One line why this backend was taken.
     pub why: String,
+    /// The caller's whole environment; each backend lets only the names through that make sense in its boxes.
+    pub env: BTreeMap<String, String>,
+    /// What a client shows the guest to be let in: random, secret, without blanks.
+    pub token: String,
 }
 
 /// What a box sees of the network.
