@@ -311,3 +311,42 @@ pub enum Event {
     #[serde(untagged)]
     Other(serde_json::Value),
 }
+
+macro_rules! kinds {
+    ($($variant:ident $name:literal,)*) => {
+        impl Event {
+            /// The kinds that this program knows, as they stand in `type`.
+            pub const KINDS: &[&str] = &[$($name,)*];
+
+            /// The kind, as it stands in `type`; empty for an unknown event without one.
+            pub fn kind(&self) -> &str {
+                match self {
+                    $(Self::$variant { .. } => $name,)*
+                    Self::Other(value) => value.get("type").and_then(serde_json::Value::as_str).unwrap_or_default(),
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    RunStarted "run_started",
+    BoxOpened "box_opened",
+    BoxClosed "box_closed",
+    SessionOpened "session_opened",
+    UserSaid "user_said",
+    HarnessSaid "harness_said",
+    ModelRequested "model_requested",
+    ModelDelayed "model_delayed",
+    ModelAnswered "model_answered",
+    ModelFailed "model_failed",
+    ToolStarted "tool_started",
+    ToolEnded "tool_ended",
+    FinishClaimed "finish_claimed",
+    CheckStarted "check_started",
+    CheckEnded "check_ended",
+    TurnInterrupted "turn_interrupted",
+    ArtifactCollected "artifact_collected",
+    ArtifactRefused "artifact_refused",
+    RunEnded "run_ended",
+}

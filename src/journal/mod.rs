@@ -1,1 +1,19 @@
-//! To come.
+//! Events on disk: chained by hash, in order, by run; blobs beside them; the store of runs.
+//!
+//! `journal.jsonl` is the truth of a run. One event is one line, written by [`Recorder`] alone and read by [`Reader`];
+//! `docs/TRANSCRIPT.md` describes the bytes.
+
+mod blobs;
+mod head;
+mod line;
+mod lock;
+mod reader;
+mod recorder;
+mod store;
+
+pub use blobs::{BlobError, Blobs};
+pub use head::{Head, HeadError};
+pub use lock::{LockError, RunLock};
+pub use reader::{ReadError, ReadProblem, Reader, TornTail};
+pub use recorder::{AppendError, Recorder, ReopenError, must_sync};
+pub use store::{RunDir, RunStore, StoreError, new_run_id};

@@ -1,0 +1,225 @@
+//! The one place where an event becomes an entry.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::{Timestamp, Unit};
+
+use super::blobs::is_full;
+use super::line::write_line;
+use super::reader::{ReadError, Reader, TornTail};
+use super::{Head, LockError, RunDir, RunLock};
+use crate::clock::Clock;
+use crate::domain::{Entry, Event};
+use crate::telemetry::Redactor;
+
+/// Why an event could not be recorded. The run has to stop: nothing is recorded after any of these.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The disk is full.
+    #[error("cannot record what happened: the disk is full")]
+    Full(#[source] io::Error),
+    /// The system says no.
+    #[error("cannot record what happened")]
+    Io(#[source] io::Error),
+    /// The transcript was closed by an earlier error.
+    #[error("cannot record what happened: an earlier write failed")]
+    Closed,
+    /// A declared secret is part of a name, so that the event can't be recorded without it.
+    #[error("cannot record `{kind}` without a declared secret in it")]
+    Secret {
+        /// The event's kind.
+        kind: String,
+    },
+}
+
+/// Why the recording of a run can't be begun or taken up again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReopenError {
+    /// Somebody else drives the run.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// What is there can't be read.
+    #[error("cannot take up the transcript")]
+    Read(#[source] ReadError),
+    /// Entries that were recorded are gone.
+    #[error("the tail of the transcript is cut: its head names an entry that is not there")]
+    CutTail,
+    /// There is a transcript already.
+    #[error("the run has a transcript already")]
+    Exists,
+    /// The system says no.
+    #[error("cannot open the transcript")]
+    Io(#[source] io::Error),
+}
+
+/// Writes the transcript of one run, and holds its lock.
+pub struct Recorder {
+    file: File,
+    dir: PathBuf,
+    length: u64,
+    head: Head,
+    clock: Arc<dyn Clock>,
+    redactor: Arc<Redactor>,
+    failed: bool,
+    _lock: RunLock,
+}
+
+impl Recorder {
+    /// Begins the transcript of a new run.
+    ///
+    /// # Errors
+    /// [`ReopenError::Exists`] if there is one, [`ReopenError::Lock`] if the run is driven, [`ReopenError::Io`].
+    pub fn create(run: &RunDir, clock: Arc<dyn Clock>, redactor: Arc<Redactor>) -> Result<Self, ReopenError> {
+        let lock = RunLock::take(run.path())?;
+        let file = OpenOptions::new().append(true).create_new(true).open(run.journal()).map_err(|error| match error
+            .kind()
+        {
+            io::ErrorKind::AlreadyExists => ReopenError::Exists,
+            _ => ReopenError::Io(error),
+        })?;
+        sync_directory(run).map_err(ReopenError::Io)?;
+        Ok(Self {
+            file,
+            dir: run.path().to_owned(),
+            length: 0,
+            head: Head::start(),
+            clock,
+            redactor,
+            failed: false,
+            _lock: lock,
+        })
+    }
+
+    /// Takes a transcript up where it ends; a torn last line is cut off, on disk, and told of.
+    ///
+    /// # Errors
+    /// [`ReopenError`]; an edited transcript or one with a cut tail is not taken up.
+    pub fn reopen(
+        run: &RunDir,
+        clock: Arc<dyn Clock>,
+        redactor: Arc<Redactor>,
+    ) -> Result<(Self, Option<TornTail>), ReopenError> {
+        let lock = RunLock::take(run.path())?;
+        let mut reader = Reader::open(&run.journal()).map_err(ReopenError::Read)?;
+        for entry in &mut reader {
+            entry.map_err(ReopenError::Read)?;
+        }
+        let head = reader.head();
+        if let Ok(promised) = Head::read(run.path())
+            && promised.seq > head.seq
+        {
+            return Err(ReopenError::CutTail);
+        }
+        let (length, torn) = (reader.whole_bytes(), reader.torn().cloned());
+        let file = OpenOptions::new().append(true).open(run.journal()).map_err(ReopenError::Io)?;
+        file.set_len(length).and_then(|()| file.sync_all()).map_err(ReopenError::Io)?;
+        if head.seq.is_some() {
+            head.write(run.path()).map_err(ReopenError::Io)?;
+        }
+        let recorder =
+            Self { file, dir: run.path().to_owned(), length, head, clock, redactor, failed: false, _lock: lock };
+        Ok((recorder, torn))
+    }
+
+    /// The last entry's place and hash.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Redacts `event`, writes it down and returns it as it was written.
+    ///
+    /// When this returns `Ok`, the line is on disk (`sync_data` where [`must_sync`] holds) and the head names it.
+    ///
+    /// # Errors
+    /// [`AppendError`]; what was written of the line is cut off again where the disk allows, and every later call fails.
+    pub fn append(&mut self, event: Event) -> Result<Entry, AppendError> {
+        if self.failed {
+            return Err(AppendError::Closed);
+        }
+        let appended = self.try_append(event);
+        if appended.is_err() {
+            self.failed = true;
+            drop(self.file.set_len(self.length));
+        }
+        appended
+    }
+
+    fn try_append(&mut self, event: Event) -> Result<Entry, AppendError> {
+        let (event, json) = self.redacted(event)?;
+        let seq = self.head.seq.map_or(0, |seq| seq + 1);
+        let time = to_milliseconds(self.clock.now());
+        let (line, hash) = write_line(seq, time, &self.head.hash, &json);
+        self.file.write_all(line.as_bytes()).map_err(of_io)?;
+        if must_sync(&event) {
+            self.file.sync_data().map_err(of_io)?;
+        }
+        let head = Head { seq: Some(seq), hash };
+        match &event {
+            Event::RunEnded { .. } => head.write_durably(&self.dir),
+            _ => head.write(&self.dir),
+        }
+        .map_err(of_io)?;
+        self.length += line.len() as u64;
+        self.head = head;
+        Ok(Entry { seq, time, event })
+    }
+
+    fn redacted(&self, event: Event) -> Result<(Event, String), AppendError> {
+        let mut value = serde_json::to_value(&event).map_err(|error| AppendError::Io(error.into()))?;
+        let event = if self.redactor.redact_value(&mut value) {
+            let unreadable = |kind: &str| AppendError::Secret { kind: kind.to_owned() };
+            let redacted: Event = serde_json::from_value(value).map_err(|_| unreadable(event.kind()))?;
+            if redacted.kind() != event.kind() || matches!(redacted, Event::Other(_)) {
+                return Err(unreadable(event.kind()));
+            }
+            redacted
+        } else {
+            event
+        };
+        let json = serde_json::to_string(&event).map_err(|error| AppendError::Io(error.into()))?;
+        Ok((event, json))
+    }
+}
+
+/// Whether an event must be on disk before anything follows from it. All facts of today must; the table is here so that
+/// a new kind has to be decided.
+pub fn must_sync(event: &Event) -> bool {
+    match event {
+        Event::RunStarted { .. }
+        | Event::BoxOpened { .. }
+        | Event::BoxClosed { .. }
+        | Event::SessionOpened { .. }
+        | Event::UserSaid { .. }
+        | Event::HarnessSaid { .. }
+        | Event::ModelRequested { .. }
+        | Event::ModelDelayed { .. }
+        | Event::ModelAnswered { .. }
+        | Event::ModelFailed { .. }
+        | Event::ToolStarted { .. }
+        | Event::ToolEnded { .. }
+        | Event::FinishClaimed { .. }
+        | Event::CheckStarted { .. }
+        | Event::CheckEnded { .. }
+        | Event::TurnInterrupted { .. }
+        | Event::ArtifactCollected { .. }
+        | Event::ArtifactRefused { .. }
+        | Event::RunEnded { .. }
+        | Event::Other(_) => true,
+    }
+}
+
+fn of_io(error: io::Error) -> AppendError {
+    if is_full(&error) { AppendError::Full(error) } else { AppendError::Io(error) }
+}
+
+fn to_milliseconds(time: Timestamp) -> Timestamp {
+    let options = jiff::TimestampRound::new().smallest(Unit::Millisecond).mode(jiff::RoundMode::Floor);
+    time.round(options).unwrap_or(time)
+}
+
+fn sync_directory(run: &RunDir) -> io::Result<()> {
+    File::open(run.path())?.sync_data()
+}
