@@ -348,5 +348,6 @@ kinds! {
     TurnInterrupted "turn_interrupted",
     ArtifactCollected "artifact_collected",
     ArtifactRefused "artifact_refused",
+    StopAsked "stop_asked",
     RunEnded "run_ended",
 }

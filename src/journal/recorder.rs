@@ -206,6 +206,7 @@ pub fn must_sync(event: &Event) -> bool {
         | Event::TurnInterrupted { .. }
         | Event::ArtifactCollected { .. }
         | Event::ArtifactRefused { .. }
+        | Event::StopAsked { .. }
         | Event::RunEnded { .. }
         | Event::Other(_) => true,
     }
