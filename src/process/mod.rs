@@ -1,1 +1,7 @@
-//! To come.
+//! Programs on this host: run to their end within bounds, recognised again later, never left as zombies.
+
+mod identity;
+mod run;
+
+pub use identity::{Held, Identity};
+pub use run::{Finished, Program, ProgramError};
