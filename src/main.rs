@@ -1,3 +1,5 @@
 //! The `agent` binary: hands its arguments to the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    longhaul::cli::main()
+}

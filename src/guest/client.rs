@@ -1,5 +1,433 @@
 //! The host's end of the channel to a guest.
 
-/// A handle on a guest; clones share one channel.
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::error::GuestError;
+use super::frame::{FrameReader, encode};
+use super::protocol::{
+    Ask, CheckCommand, CommandState, DirEntry, Event, FileInfo, Hello, Interrupted, LogSize, OpenSession, PtyOpened,
+    Request, RunCommand, SessionInfo, Start, Tell, TermSize, TmuxInfo, VERSION, Welcome,
+};
+use crate::domain::SessionName;
+
+const OUTGOING: usize = 64;
+const EVENTS: usize = 1024;
+
+/// A connection to a guest. Clones share it; it closes when the last one is gone. Dropping the future of any call
+/// gives the answer up, never the work.
 #[derive(Debug, Clone)]
-pub struct Client {}
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    welcome: Welcome,
+    outgoing: mpsc::Sender<Bytes>,
+    waiting: Mutex<Waiting>,
+    events: broadcast::Sender<(Event, Bytes)>,
+    gone: watch::Receiver<bool>,
+    reader: tokio::task::AbortHandle,
+}
+
+type Answer = Result<(serde_json::Value, Bytes), GuestError>;
+
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    closed: bool,
+    calls: HashMap<u64, oneshot::Sender<Answer>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Client {
+    /// Greets the guest at the other end of `stream`; hands it the directory for logs if there is one.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`GuestError::NotWelcome`] when the guest hangs up, [`GuestError::Version`] when it is another program's.
+    pub async fn connect(stream: UnixStream, token: &str, logs: Option<OwnedFd>) -> Result<Self, GuestError> {
+        stream.set_nonblocking(false).map_err(GuestError::Protocol)?;
+        send_hello(&stream, token, logs).map_err(|_| GuestError::NotWelcome)?;
+        stream.set_nonblocking(true).map_err(GuestError::Protocol)?;
+        let stream = tokio::net::UnixStream::from_std(stream).map_err(GuestError::Protocol)?;
+        let (reader, writer) = stream.into_split();
+        Self::welcomed(reader, writer).await
+    }
+
+    /// Greets the guest behind a pair of pipes, such as a relay's. No descriptor can travel this way.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_over<R, W>(reader: R, mut writer: W, token: &str) -> Result<Self, GuestError>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let hello = encode(&Hello { version: VERSION, token: token.to_owned() }, b"").map_err(GuestError::Protocol)?;
+        writer.write_all(&hello).await.map_err(|_| GuestError::NotWelcome)?;
+        writer.flush().await.map_err(|_| GuestError::NotWelcome)?;
+        Self::welcomed(reader, writer).await
+    }
+
+    async fn welcomed<R, W>(reader: R, writer: W) -> Result<Self, GuestError>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut reader = FrameReader::new(reader, BytesMut::new());
+        let first = reader.next::<Tell>().await.map_err(|_| GuestError::NotWelcome)?;
+        let Some(Tell::Welcome(welcome)) = first.map(|frame| frame.header) else { return Err(GuestError::NotWelcome) };
+        if welcome.version != VERSION {
+            return Err(GuestError::Version { guest: welcome.version, host: VERSION });
+        }
+        let (outgoing, queue) = mpsc::channel(OUTGOING);
+        let (events, _) = broadcast::channel(EVENTS);
+        let (set_gone, gone) = watch::channel(false);
+        let (start, started) = oneshot::channel::<std::sync::Weak<Shared>>();
+        let reading = tokio::spawn(async move {
+            if let Ok(shared) = started.await {
+                receive(reader, &shared).await;
+                if let Some(shared) = shared.upgrade() {
+                    shared.close();
+                }
+            }
+            let _ = set_gone.send(true);
+        });
+        let shared = Arc::new(Shared {
+            welcome,
+            outgoing,
+            waiting: Mutex::default(),
+            events,
+            gone,
+            reader: reading.abort_handle(),
+        });
+        tokio::spawn(send(writer, queue, Arc::downgrade(&shared)));
+        let _ = start.send(Arc::downgrade(&shared));
+        Ok(Self { shared })
+    }
+
+    /// What the guest said of itself.
+    pub fn welcome(&self) -> &Welcome {
+        &self.shared.welcome
+    }
+
+    /// Events from now on, each with its payload. A receiver that lags loses the oldest.
+    pub fn events(&self) -> broadcast::Receiver<(Event, Bytes)> {
+        self.shared.events.subscribe()
+    }
+
+    /// Waits until the guest is gone.
+    pub async fn gone(&self) {
+        let mut gone = self.shared.gone.clone();
+        let _ = gone.wait_for(|gone| *gone).await;
+    }
+
+    /// Opens a session, or finds it open.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] when the box has no such shell or directory.
+    pub async fn open(&self, session: OpenSession) -> Result<SessionInfo, GuestError> {
+        self.ask(Request::Open(session), b"").await
+    }
+
+    /// Starts `command` in a session.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for a session that is not open, a directory that is not there, a command with NUL.
+    pub async fn run(&self, run: RunCommand, command: &[u8]) -> Result<Start, GuestError> {
+        self.ask(Request::Run(run), command).await
+    }
+
+    /// Starts `command` in a fresh shell without a terminal.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for a directory that is not there, a command with NUL.
+    pub async fn check(&self, check: CheckCommand, command: &[u8]) -> Result<Start, GuestError> {
+        self.ask(Request::Check(check), command).await
+    }
+
+    /// Waits until a command has ended; brings its output along where it is small and wholly known.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for an unknown id.
+    pub async fn ended(&self, id: &str) -> Result<(CommandState, Option<Bytes>), GuestError> {
+        let (state, payload): (CommandState, Bytes) =
+            self.ask_bytes(Request::AwaitEnd { id: id.to_owned() }, b"").await?;
+        let inline = match &state.phase {
+            super::protocol::Phase::Ended(end) => end.end - state.offset == payload.len() as u64,
+            _ => false,
+        };
+        Ok((state, inline.then_some(payload)))
+    }
+
+    /// How a command stands.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for an unknown id.
+    pub async fn command(&self, id: &str) -> Result<CommandState, GuestError> {
+        self.ask(Request::Command { id: id.to_owned() }, b"").await
+    }
+
+    /// Waits until a log is longer than `beyond`; its size then.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for an unknown log.
+    pub async fn growth(&self, log: &str, beyond: u64) -> Result<u64, GuestError> {
+        let size: LogSize = self.ask(Request::AwaitGrowth { log: log.to_owned(), beyond }, b"").await?;
+        Ok(size.size)
+    }
+
+    /// Part of a log: at most `len` bytes, fewer at its end or when `len` is more than one answer holds.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for an unknown log.
+    pub async fn read_log(&self, log: &str, offset: u64, len: u64) -> Result<Bytes, GuestError> {
+        let request = Request::ReadLog { log: log.to_owned(), offset, len };
+        let (_, bytes): (LogSize, Bytes) = self.ask_bytes(request, b"").await?;
+        Ok(bytes)
+    }
+
+    /// All sessions, by name.
+    ///
+    /// # Errors
+    /// Only those of the channel.
+    pub async fn sessions(&self) -> Result<Vec<SessionInfo>, GuestError> {
+        self.ask(Request::Sessions, b"").await
+    }
+
+    /// Types into a session as a person would.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for an unknown session.
+    pub async fn type_keys(&self, session: &SessionName, keys: &[u8]) -> Result<(), GuestError> {
+        self.ask(Request::Type { session: session.clone() }, keys).await
+    }
+
+    /// Sends SIGINT to the foreground process group of a session.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for an unknown session.
+    pub async fn interrupt(&self, session: &SessionName) -> Result<Interrupted, GuestError> {
+        self.ask(Request::Interrupt { session: session.clone() }, b"").await
+    }
+
+    /// Changes a session's size.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for an unknown session.
+    pub async fn resize(&self, session: &SessionName, size: TermSize) -> Result<(), GuestError> {
+        self.ask(Request::Resize { session: session.clone(), size }, b"").await
+    }
+
+    /// Closes a session.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for an unknown session.
+    pub async fn close(&self, session: &SessionName) -> Result<(), GuestError> {
+        self.ask(Request::Close { session: session.clone() }, b"").await
+    }
+
+    /// Starts the tmux server that shows the sessions, or finds it running.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] with `Missing` when the box has no tmux.
+    pub async fn tmux(&self) -> Result<TmuxInfo, GuestError> {
+        self.ask(Request::Tmux, b"").await
+    }
+
+    /// Runs a program on a terminal of its own; subscribe to [`Client::events`] before.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] when there is no such program.
+    pub async fn open_pty(&self, argv: Vec<String>, size: TermSize) -> Result<u64, GuestError> {
+        let opened: PtyOpened = self.ask(Request::OpenPty { argv, size }, b"").await?;
+        Ok(opened.pty)
+    }
+
+    /// Types into a terminal of its own.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] when it is closed.
+    pub async fn pty_input(&self, pty: u64, keys: &[u8]) -> Result<(), GuestError> {
+        self.ask(Request::PtyInput { pty }, keys).await
+    }
+
+    /// Changes the size of a terminal of its own.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] when it is closed.
+    pub async fn pty_resize(&self, pty: u64, size: TermSize) -> Result<(), GuestError> {
+        self.ask(Request::PtyResize { pty, size }, b"").await
+    }
+
+    /// What a path inside the box is; links are followed.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] when it is not there or may not be seen.
+    pub async fn stat(&self, path: &str) -> Result<FileInfo, GuestError> {
+        self.ask(Request::Stat { path: path.to_owned() }, b"").await
+    }
+
+    /// Part of a regular file inside the box: at most `len` bytes, fewer at its end or when `len` is more than one
+    /// answer holds.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] when it is not there, may not be read, or is not a regular file.
+    pub async fn read_file(&self, path: &str, offset: u64, len: u64) -> Result<(FileInfo, Bytes), GuestError> {
+        self.ask_bytes(Request::ReadFile { path: path.to_owned(), offset, len }, b"").await
+    }
+
+    /// Puts `content` in the place of a file inside the box, all or nothing; directories above it are made. An old
+    /// file keeps its mode and owner, a new one gets `mode` or what the umask leaves.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] when it may not be written, is no regular file, or the disk is full.
+    pub async fn write_file(&self, path: &str, content: &[u8], mode: Option<u32>) -> Result<FileInfo, GuestError> {
+        self.ask(Request::WriteFile { path: path.to_owned(), mode }, content).await
+    }
+
+    /// The entries of a directory inside the box, by name.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] when it is not there or no directory.
+    pub async fn list_dir(&self, path: &str) -> Result<Vec<DirEntry>, GuestError> {
+        self.ask(Request::ListDir { path: path.to_owned() }, b"").await
+    }
+
+    /// Ends everything in the box and the guest itself; returns when it is gone.
+    pub async fn shutdown(&self) {
+        let _: Result<(), _> = self.ask(Request::Shutdown, b"").await;
+        self.gone().await;
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: Request, payload: &[u8]) -> Result<T, GuestError> {
+        Ok(self.ask_bytes(request, payload).await?.0)
+    }
+
+    async fn ask_bytes<T: DeserializeOwned>(&self, request: Request, payload: &[u8]) -> Result<(T, Bytes), GuestError> {
+        let (id, answer) = self.shared.register()?;
+        let mut call = Call { shared: &self.shared, id, answered: false };
+        let frame = encode(&Ask { id, request }, payload).map_err(GuestError::Protocol)?;
+        self.shared.outgoing.send(frame).await.map_err(|_| GuestError::Gone)?;
+        let answer = answer.await.unwrap_or(Err(GuestError::Gone));
+        call.answered = true;
+        let (value, payload) = answer?;
+        let value = serde_json::from_value(value).map_err(|error| GuestError::Protocol(error.into()))?;
+        Ok((value, payload))
+    }
+}
+
+/// A call under way; tells the guest when nobody waits for its answer any more.
+struct Call<'a> {
+    shared: &'a Shared,
+    id: u64,
+    answered: bool,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let pending = self.shared.lock().calls.remove(&self.id).is_some();
+        if pending && !self.answered {
+            let forget = Ask { id: 0, request: Request::Forget { request: self.id } };
+            if let Ok(frame) = encode(&forget, b"") {
+                let _ = self.shared.outgoing.try_send(frame);
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn register(&self) -> Result<(u64, oneshot::Receiver<Answer>), GuestError> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(GuestError::Gone);
+        }
+        waiting.next += 1;
+        let id = waiting.next;
+        waiting.calls.insert(id, sender);
+        Ok((id, receiver))
+    }
+
+    fn answer(&self, id: u64, answer: Answer) {
+        let call = self.lock().calls.remove(&id);
+        if let Some(call) = call {
+            let _ = call.send(answer);
+        }
+    }
+
+    fn close(&self) {
+        let calls = {
+            let mut waiting = self.lock();
+            waiting.closed = true;
+            std::mem::take(&mut waiting.calls)
+        };
+        for (_, call) in calls {
+            let _ = call.send(Err(GuestError::Gone));
+        }
+    }
+}
+
+async fn receive<R: AsyncRead + Unpin>(mut reader: FrameReader<R>, shared: &std::sync::Weak<Shared>) {
+    while let Ok(Some(frame)) = reader.next::<Tell>().await {
+        let Some(shared) = shared.upgrade() else { return };
+        match frame.header {
+            Tell::Welcome(_) => {}
+            Tell::Done(id, value) => shared.answer(id, Ok((value, frame.payload))),
+            Tell::Refused(id, refusal) => shared.answer(id, Err(refusal.into())),
+            Tell::Event(event) => {
+                let _ = shared.events.send((event, frame.payload));
+            }
+        }
+    }
+}
+
+async fn send<W: AsyncWrite + Unpin>(mut writer: W, mut queue: mpsc::Receiver<Bytes>, shared: std::sync::Weak<Shared>) {
+    while let Some(frame) = queue.recv().await {
+        let written = async {
+            writer.write_all(&frame).await?;
+            if queue.is_empty() { writer.flush().await } else { Ok(()) }
+        };
+        if written.await.is_err() {
+            if let Some(shared) = shared.upgrade() {
+                shared.close();
+            }
+            return;
+        }
+    }
+    let _ = writer.shutdown().await;
+}
+
+fn send_hello(stream: &UnixStream, token: &str, logs: Option<OwnedFd>) -> io::Result<()> {
+    let hello = encode(&Hello { version: VERSION, token: token.to_owned() }, b"")?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = logs.as_ref().map(|logs| [logs.as_fd()]);
+    if let Some(descriptors) = &descriptors {
+        control.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    let sent = rustix::net::sendmsg(stream, &[IoSlice::new(&hello)], &mut control, SendFlags::NOSIGNAL)?;
+    io::Write::write_all(&mut &*stream, &hello[sent..])
+}
