@@ -4,6 +4,7 @@
 //! through its channel. Nothing that matters rests on an engine's `exec`.
 
 pub mod choose;
+pub mod docker;
 pub mod host;
 pub mod local;
 

@@ -1,0 +1,4 @@
+//! Boxes from a container engine: Docker or Podman.
+
+mod bundle;
+mod connect;
