@@ -124,9 +124,8 @@ impl Surroundings<'_> {
             Some(dir) => PathBuf::from(dir),
             None => self.home?.join(".docker"),
         };
-        let read = |path: PathBuf| -> Option<serde_json::Value> {
-            serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-        };
+        let read =
+            |path: PathBuf| -> Option<serde_json::Value> { serde_json::from_slice(&std::fs::read(path).ok()?).ok() };
         let name = match self.var("DOCKER_CONTEXT") {
             Some(name) => name.to_owned(),
             None => read(config_dir.join("config.json"))?.get("currentContext")?.as_str()?.to_owned(),
