@@ -38,7 +38,7 @@ pub enum BlobError {
 #[derive(Clone)]
 pub struct Blobs {
     dir: PathBuf,
-    redactor: Arc<Redactor>,
+    pub(super) redactor: Arc<Redactor>,
 }
 
 impl Blobs {
@@ -52,13 +52,17 @@ impl Blobs {
     /// # Errors
     /// [`BlobError::Full`] or [`BlobError::Io`]; nothing is left behind then.
     pub fn put(&self, bytes: &[u8]) -> Result<BlobRef, BlobError> {
-        let bytes = self.redactor.redact_bytes(bytes);
-        let blob = BlobRef { sha256: hex(&Sha256::digest(&bytes)), size_bytes: bytes.len() as u64 };
+        self.put_clean(&self.redactor.redact_bytes(bytes))
+    }
+
+    /// As [`Blobs::put`], for what has been redacted already.
+    pub(super) fn put_clean(&self, bytes: &[u8]) -> Result<BlobRef, BlobError> {
+        let blob = BlobRef { sha256: sha256_of(bytes), size_bytes: bytes.len() as u64 };
         let path = place(&self.dir, &blob.sha256);
         if path.exists() {
             return Ok(blob);
         }
-        self.store(&path, &bytes).map_err(|source| match is_full(&source) {
+        self.store(&path, bytes).map_err(|source| match is_full(&source) {
             true => BlobError::Full(source),
             false => BlobError::Io { name: blob.sha256.clone(), source },
         })?;
@@ -97,10 +101,15 @@ pub(super) fn read(dir: &Path, blob: &BlobRef) -> Result<Vec<u8>, BlobError> {
     let mut content = Vec::new();
     let decoded = zstd::Decoder::new(file)
         .and_then(|decoder| decoder.take(blob.size_bytes.saturating_add(1)).read_to_end(&mut content));
-    if decoded.is_err() || content.len() as u64 != blob.size_bytes || hex(&Sha256::digest(&content)) != blob.sha256 {
+    if decoded.is_err() || content.len() as u64 != blob.size_bytes || sha256_of(&content) != blob.sha256 {
         return Err(BlobError::Damaged(name()));
     }
     Ok(content)
+}
+
+/// The SHA-256 of `bytes` in lower-case hex.
+pub(super) fn sha256_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 /// True where a write failed for want of room.

@@ -9,11 +9,17 @@ mod line;
 mod lock;
 mod reader;
 mod recorder;
+mod requests;
 mod store;
+mod summary;
+mod verify;
 
 pub use blobs::{BlobError, Blobs};
 pub use head::{Head, HeadError};
 pub use lock::{LockError, RunLock};
 pub use reader::{ReadError, ReadProblem, Reader, TornTail};
 pub use recorder::{AppendError, Recorder, ReopenError, must_sync};
+pub use requests::{RequestReader, Requests, StoredRequest};
 pub use store::{RunDir, RunStore, StoreError, new_run_id};
+pub use summary::{DiskUse, RunState, RunSummary};
+pub use verify::{Problem, VerifyReport, verify};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Blobs, RunLock};
+use super::{Blobs, RunLock, RunSummary};
 use crate::domain::{FORMAT_MAJOR, FORMAT_MINOR, RunId, RunSpec};
 use crate::telemetry::Redactor;
 
@@ -160,15 +160,14 @@ impl RunStore {
     /// [`StoreError::NoSuchRun`], [`StoreError::NoRuns`], [`StoreError::Ambiguous`], [`StoreError::Io`].
     pub fn find(&self, prefix: &str) -> Result<RunDir, StoreError> {
         let all = self.ids()?;
-        let run = |id: &RunId| RunDir { id: id.clone(), path: self.runs_dir().join(id.as_str()) };
         if prefix == "last" {
-            return all.first().map(run).ok_or(StoreError::NoRuns);
+            return all.first().map(|id| self.run(id)).ok_or(StoreError::NoRuns);
         }
         let wanted = prefix.to_ascii_uppercase();
         let fitting: Vec<&RunId> = all.iter().filter(|id| id.as_str().starts_with(&wanted)).collect();
         match fitting.as_slice() {
             [] => Err(StoreError::NoSuchRun(prefix.to_owned())),
-            [one] if !prefix.is_empty() => Ok(run(one)),
+            [one] if !prefix.is_empty() => Ok(self.run(one)),
             many => Err(StoreError::Ambiguous {
                 prefix: prefix.to_owned(),
                 candidates: many.iter().take(10).map(ToString::to_string).collect(),
@@ -194,6 +193,19 @@ impl RunStore {
         }
         ids.sort_unstable_by(|a, b| b.cmp(a));
         Ok(ids)
+    }
+
+    /// What lists show of each run, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; a run that can't be read is listed, saying so.
+    pub fn list(&self) -> Result<Vec<RunSummary>, StoreError> {
+        Ok(self.ids()?.iter().map(|id| RunSummary::read(&self.run(id))).collect())
+    }
+
+    /// The directory that a run has or would have.
+    pub fn run(&self, id: &RunId) -> RunDir {
+        RunDir { id: id.clone(), path: self.runs_dir().join(id.as_str()) }
     }
 
     /// Whether somebody drives the run.
