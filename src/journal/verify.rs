@@ -204,6 +204,7 @@ impl Proof {
             | Event::TurnInterrupted { .. }
             | Event::StopAsked { .. }
             | Event::ArtifactRefused { .. }
+            | Event::RunEnded { .. }
             | Event::Other(_) => {}
         }
     }

@@ -1,6 +1,5 @@
 //! The forms in which a declared secret may turn up.
 
-use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 /// A shorter piece of base 64 is too likely to turn up by chance.
@@ -60,6 +59,8 @@ fn hex(value: &str, upper: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
 
     #[test]
