@@ -1,1 +1,5 @@
-//! To come.
+//! The loop: decide, act, note.
+
+mod state;
+
+pub use state::{Ending, MAX_CHECK_ROUNDS, State, Step};

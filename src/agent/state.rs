@@ -1,0 +1,325 @@
+//! What a run is, folded from its entries, and what comes next. Pure: no clock, no I/O, no model.
+
+use crate::domain::{
+    CheckResult, Event, ExitReason, FinishClaim, Outcome, RunMode, RunSpec, Status, ToolCall, Verdict,
+};
+
+/// How often a model may claim to be done before failed checks end the run.
+pub const MAX_CHECK_ROUNDS: u32 = 3;
+/// How many answers in a row may consist of malformed calls.
+pub const MAX_MALFORMED_ANSWERS: u32 = 3;
+/// How often in a row the model is asked to go on when it stops talking tools.
+pub const MAX_NUDGES: u32 = 1;
+
+/// What the driver has to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Ask the model.
+    AskModel {
+        /// The number of the request, from 1.
+        turn: u32,
+    },
+    /// Run these calls and note an outcome for each, in this order.
+    RunCalls(Vec<ToolCall>),
+    /// Run a check.
+    RunCheck {
+        /// Index into the checks.
+        check: usize,
+        /// The round, from 1.
+        round: u32,
+    },
+    /// Tell the model what became of its claim to be done.
+    AnswerClaim {
+        /// The call that claimed it.
+        call_id: String,
+        /// Whether it was accepted.
+        accepted: bool,
+    },
+    /// Tell the model that it stopped while work is open.
+    Nudge,
+    /// Let a person speak.
+    AwaitPerson,
+    /// Bring out what the claim names, then end.
+    End(Ending),
+}
+
+/// How a run ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// The judgment.
+    pub verdict: Verdict,
+    /// What the exit code says.
+    pub reason: ExitReason,
+    /// What decided, in one line.
+    pub why: String,
+    /// What goes to stdout.
+    pub answer: String,
+    /// What to bring out of the box first.
+    pub artifacts: Vec<String>,
+}
+
+/// A claim to be done that has not been answered, or was accepted.
+#[derive(Debug, Clone)]
+struct Claim {
+    call_id: String,
+    claim: FinishClaim,
+    accepted: bool,
+}
+
+/// Who has the word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Floor {
+    /// The model is to be asked.
+    Model,
+    /// The model has spoken without a call.
+    ModelRested,
+    /// A person interrupted.
+    Person,
+}
+
+/// The fold.
+#[derive(Debug, Clone)]
+pub struct State {
+    spec: RunSpec,
+    turn: u32,
+    floor: Floor,
+    open: Vec<ToolCall>,
+    any_well_formed: bool,
+    malformed_answers: u32,
+    nudges: u32,
+    claim: Option<Claim>,
+    round: u32,
+    results: Vec<CheckResult>,
+    failed_rounds: u32,
+    last_text: String,
+    stop: Option<(ExitReason, String)>,
+    ended: bool,
+}
+
+impl State {
+    /// The state of a run of which nothing but its start is known.
+    pub fn new(spec: RunSpec) -> Self {
+        let floor = match spec.mode {
+            RunMode::Goal => Floor::Model,
+            RunMode::Chat => Floor::ModelRested,
+        };
+        Self {
+            spec,
+            turn: 0,
+            floor,
+            open: Vec::new(),
+            any_well_formed: false,
+            malformed_answers: 0,
+            nudges: 0,
+            claim: None,
+            round: 1,
+            results: Vec::new(),
+            failed_rounds: 0,
+            last_text: String::new(),
+            stop: None,
+            ended: false,
+        }
+    }
+
+    /// What was asked.
+    pub fn spec(&self) -> &RunSpec {
+        &self.spec
+    }
+
+    /// The number of model requests so far.
+    pub fn turn(&self) -> u32 {
+        self.turn
+    }
+
+    /// Calls without an outcome, in order.
+    pub fn open_calls(&self) -> &[ToolCall] {
+        &self.open
+    }
+
+    /// The results of the current round of checks.
+    pub fn check_results(&self) -> &[CheckResult] {
+        &self.results
+    }
+
+    /// The round of checks that is under way or comes next.
+    pub fn check_round(&self) -> u32 {
+        self.round
+    }
+
+    /// The claim that waits for its answer.
+    pub fn claim(&self) -> Option<&FinishClaim> {
+        self.claim.as_ref().map(|claim| &claim.claim)
+    }
+
+    /// True after the last entry.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Takes in what happened.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::UserSaid { .. } => {
+                self.floor = Floor::Model;
+                self.nudges = 0;
+            }
+            Event::HarnessSaid { .. } => {
+                self.floor = Floor::Model;
+                self.nudges += 1;
+            }
+            Event::ModelRequested { turn, .. } => self.turn = *turn,
+            Event::ModelAnswered { text, calls, .. } => self.take_answer(text, calls),
+            Event::ModelFailed { why, reason, .. } => self.stop = Some((*reason, why.clone())),
+            Event::ToolEnded { call_id, outcome } => self.take_outcome(call_id, outcome),
+            Event::FinishClaimed { claim } => self.take_claim(claim),
+            Event::CheckEnded { result } => self.results.push(result.clone()),
+            Event::TurnInterrupted { .. } => self.floor = Floor::Person,
+            Event::StopAsked { reason, why } => self.stop = Some((*reason, why.clone())),
+            Event::RunEnded { .. } => self.ended = true,
+            Event::RunStarted { .. }
+            | Event::BoxOpened { .. }
+            | Event::BoxClosed { .. }
+            | Event::SessionOpened { .. }
+            | Event::ModelDelayed { .. }
+            | Event::ToolStarted { .. }
+            | Event::CheckStarted { .. }
+            | Event::ArtifactCollected { .. }
+            | Event::ArtifactRefused { .. }
+            | Event::Other(_) => {}
+        }
+    }
+
+    fn take_answer(&mut self, text: &str, calls: &[ToolCall]) {
+        self.open = calls.to_vec();
+        self.any_well_formed = false;
+        if !text.trim().is_empty() {
+            self.last_text = text.to_owned();
+        }
+        if calls.is_empty() {
+            self.floor = Floor::ModelRested;
+        } else {
+            self.floor = Floor::Model;
+            self.nudges = 0;
+        }
+    }
+
+    fn take_outcome(&mut self, call_id: &str, outcome: &Outcome) {
+        self.open.retain(|call| call.id != call_id);
+        self.any_well_formed |= outcome.status != Status::Malformed;
+        if self.open.is_empty() {
+            self.malformed_answers = if self.any_well_formed { 0 } else { self.malformed_answers + 1 };
+        }
+        let claimed = self.claim.as_mut().filter(|claim| claim.call_id == call_id);
+        let Some(claim) = claimed else { return };
+        if outcome.status == Status::Ok {
+            claim.accepted = true;
+        } else {
+            self.claim = None;
+            self.failed_rounds += u32::from(outcome.status == Status::Failed);
+            self.round += 1;
+            self.results.clear();
+        }
+    }
+
+    fn take_claim(&mut self, claim: &FinishClaim) {
+        let Some(call) = self.open.first() else { return };
+        self.claim = Some(Claim { call_id: call.id.clone(), claim: claim.clone(), accepted: false });
+        self.results.clear();
+    }
+
+    /// What comes next.
+    pub fn next(&self) -> Step {
+        if let Some(claim) = &self.claim {
+            return self.next_of_claim(claim);
+        }
+        if let Some((reason, why)) = &self.stop {
+            return self.end(verdict_of(*reason), *reason, why.clone());
+        }
+        if !self.open.is_empty() {
+            return Step::RunCalls(self.open.clone());
+        }
+        if self.failed_rounds >= MAX_CHECK_ROUNDS {
+            let why = format!("the model claimed to be done {} times and a check failed each time", self.failed_rounds);
+            return self.end(Verdict::Failed, ExitReason::Failed, why);
+        }
+        if self.malformed_answers >= MAX_MALFORMED_ANSWERS {
+            let why =
+                format!("the model sent nothing but malformed tool calls {} times in a row", self.malformed_answers);
+            return self.end(Verdict::Blocked, ExitReason::NeedsHuman, why);
+        }
+        match (self.floor, self.spec.mode) {
+            (Floor::Person, _) | (Floor::ModelRested, RunMode::Chat) => Step::AwaitPerson,
+            (Floor::ModelRested, RunMode::Goal) => self.next_after_rest(),
+            (Floor::Model, _) => self.ask(),
+        }
+    }
+
+    fn next_of_claim(&self, claim: &Claim) -> Step {
+        let done = self.results.len();
+        let call_id = claim.call_id.clone();
+        if claim.accepted {
+            return self.end_of_claim(&claim.claim);
+        }
+        if self.stop.is_some() {
+            return Step::AnswerClaim { call_id, accepted: false };
+        }
+        if claim.claim.gave_up || done == self.spec.checks.len() {
+            let passed = self.results.iter().all(|result| result.outcome.status == Status::Ok);
+            return Step::AnswerClaim { call_id, accepted: claim.claim.gave_up || passed };
+        }
+        Step::RunCheck { check: done, round: self.round }
+    }
+
+    fn end_of_claim(&self, claim: &FinishClaim) -> Step {
+        let checks = self.spec.checks.len();
+        let (verdict, reason, why) = if claim.gave_up {
+            (Verdict::Blocked, ExitReason::NeedsHuman, "the model says it can't go on without help".to_owned())
+        } else if checks == 0 {
+            (Verdict::Unverified, ExitReason::Done, "the model says it is done; no check was given".to_owned())
+        } else {
+            let noun = if checks == 1 { "check" } else { "checks" };
+            (Verdict::Verified, ExitReason::Done, format!("{checks} {noun} passed"))
+        };
+        Step::End(Ending { verdict, reason, why, answer: claim.summary.clone(), artifacts: claim.artifacts.clone() })
+    }
+
+    fn next_after_rest(&self) -> Step {
+        if self.spec.checks.is_empty() && !self.last_text.is_empty() {
+            let why = "the model answered; no check was given".to_owned();
+            return self.end(Verdict::Unverified, ExitReason::Done, why);
+        }
+        if self.nudges < MAX_NUDGES {
+            return Step::Nudge;
+        }
+        let open = if self.spec.checks.is_empty() { "the goal was" } else { "checks were" };
+        let why = format!("the model stopped without calling a tool while {open} still open");
+        self.end(Verdict::Blocked, ExitReason::NeedsHuman, why)
+    }
+
+    fn ask(&self) -> Step {
+        if self.turn >= self.spec.max_turns {
+            let why = format!("the limit of {} model requests was reached", self.spec.max_turns);
+            return self.end(Verdict::Stopped, ExitReason::Budget, why);
+        }
+        Step::AskModel { turn: self.turn + 1 }
+    }
+
+    fn end(&self, verdict: Verdict, reason: ExitReason, why: String) -> Step {
+        Step::End(Ending { verdict, reason, why, answer: self.last_text.clone(), artifacts: Vec::new() })
+    }
+}
+
+/// The verdict of a run that was stopped for `reason`.
+fn verdict_of(reason: ExitReason) -> Verdict {
+    match reason {
+        ExitReason::Done | ExitReason::Unverified => Verdict::Unverified,
+        ExitReason::Failed => Verdict::Failed,
+        ExitReason::NeedsHuman | ExitReason::Refused => Verdict::Blocked,
+        ExitReason::Budget | ExitReason::Interrupted | ExitReason::Terminated => Verdict::Stopped,
+        ExitReason::Internal
+        | ExitReason::Usage
+        | ExitReason::SandboxUnavailable
+        | ExitReason::ProviderUnavailable
+        | ExitReason::Auth => Verdict::Error,
+    }
+}

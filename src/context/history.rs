@@ -1,0 +1,177 @@
+//! The conversation as a fold of the run's entries: the same entries give the same messages, byte for byte.
+
+use crate::domain::{Entry, Event, RunMode, RunSpec};
+use crate::model::Message;
+
+use super::Prompt;
+
+/// What the model is shown of the past.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    messages: Vec<Message>,
+    interrupted: bool,
+}
+
+impl History {
+    /// Everything so far, oldest first.
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Takes in what happened. Calls and results can't part: an answer's results follow it before anything else does.
+    pub fn apply(&mut self, entry: &Entry) {
+        match &entry.event {
+            Event::RunStarted { spec, .. } => self.begin(spec, entry),
+            Event::UserSaid { text } if self.interrupted => {
+                self.interrupted = false;
+                let text = Prompt::Interrupted.render(&[("text", text)]).expect("the template is fixed and tested");
+                self.messages.push(Message::User(text));
+            }
+            Event::UserSaid { text } | Event::HarnessSaid { text } => self.messages.push(Message::User(text.clone())),
+            Event::ModelAnswered { text, calls, opaque, .. } => {
+                self.interrupted = false;
+                if !text.is_empty() || !calls.is_empty() {
+                    let (text, calls, opaque) = (text.clone(), calls.clone(), opaque.clone());
+                    self.messages.push(Message::Assistant { text, calls, opaque });
+                }
+            }
+            Event::ToolEnded { call_id, outcome } => {
+                self.messages.push(Message::Tool { call_id: call_id.clone(), text: outcome.text.clone() });
+            }
+            Event::TurnInterrupted { .. } => self.interrupted = true,
+            Event::BoxOpened { .. }
+            | Event::BoxClosed { .. }
+            | Event::SessionOpened { .. }
+            | Event::ModelRequested { .. }
+            | Event::ModelDelayed { .. }
+            | Event::ModelFailed { .. }
+            | Event::ToolStarted { .. }
+            | Event::FinishClaimed { .. }
+            | Event::CheckStarted { .. }
+            | Event::CheckEnded { .. }
+            | Event::StopAsked { .. }
+            | Event::ArtifactCollected { .. }
+            | Event::ArtifactRefused { .. }
+            | Event::RunEnded { .. }
+            | Event::Other(_) => {}
+        }
+    }
+
+    fn begin(&mut self, spec: &RunSpec, entry: &Entry) {
+        let system = Prompt::System.template().trim_end().to_owned();
+        let date = entry.time.strftime("%Y-%m-%d %H:%M UTC").to_string();
+        let place = [("workspace", spec.workspace.as_str()), ("date", date.as_str())];
+        match spec.mode {
+            RunMode::Chat => {
+                let chat = Prompt::Chat.render(&place).expect("the template is fixed and tested");
+                self.messages.push(Message::System(format!("{system}\n\n{chat}")));
+            }
+            RunMode::Goal => {
+                self.messages.push(Message::System(system));
+                let checks = checks_in_words(&spec.checks);
+                let values = [&place[..], &[("goal", spec.goal.as_str()), ("checks", checks.as_str())]].concat();
+                let goal = Prompt::Goal.render(&values).expect("the template is fixed and tested");
+                self.messages.push(Message::User(goal));
+            }
+        }
+    }
+}
+
+fn checks_in_words(checks: &[String]) -> String {
+    if checks.is_empty() {
+        return "There is no check beside your own judgment: prove the result to yourself before you finish."
+            .to_owned();
+    }
+    let mut text = "When you call `finish`, the harness runs these checks; each must exit with 0:".to_owned();
+    for check in checks {
+        text.push_str("\n- `");
+        text.push_str(check);
+        text.push('`');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{FORMAT_MAJOR, FORMAT_MINOR, Outcome, RunId, Status, ToolCall};
+
+    fn spec(mode: RunMode) -> RunSpec {
+        RunSpec {
+            run: RunId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").expect("a ULID"),
+            mode,
+            title: "t".to_owned(),
+            goal: "make {{workspace}} tidy".to_owned(),
+            checks: vec!["make test".to_owned()],
+            workspace: "/p".to_owned(),
+            model: "m".to_owned(),
+            base_url: String::new(),
+            version: "0".to_owned(),
+            prompts: Default::default(),
+            tools_sha256: String::new(),
+            max_turns: 5,
+        }
+    }
+
+    fn fold(mode: RunMode, events: Vec<Event>) -> Vec<Message> {
+        let start = Event::RunStarted { format_major: FORMAT_MAJOR, format_minor: FORMAT_MINOR, spec: spec(mode) };
+        let mut history = History::default();
+        for (seq, event) in std::iter::once(start).chain(events).enumerate() {
+            let time = jiff::Timestamp::from_second(1_700_000_000).expect("in range");
+            history.apply(&Entry { seq: seq as u64, time, event });
+        }
+        history.messages().to_vec()
+    }
+
+    fn answered(text: &str, calls: Vec<ToolCall>) -> Event {
+        Event::ModelAnswered {
+            turn: 1,
+            text: text.to_owned(),
+            reasoning: String::new(),
+            calls,
+            finish_reason: "stop".to_owned(),
+            usage: None,
+            response: crate::domain::BlobRef { sha256: String::new(), size_bytes: 0 },
+            duration_ms: 0,
+            opaque: None,
+        }
+    }
+
+    #[test]
+    fn the_goal_is_shown_verbatim_with_its_checks() {
+        let messages = fold(RunMode::Goal, vec![]);
+        let [Message::System(_), Message::User(goal)] = &messages[..] else { panic!("{messages:?}") };
+        insta::assert_snapshot!(goal, @r"
+        Goal:
+        make {{workspace}} tidy
+
+        Project directory: /p
+        Started: 2023-11-14 22:13 UTC
+        When you call `finish`, the harness runs these checks; each must exit with 0:
+        - `make test`
+        ");
+    }
+
+    #[test]
+    fn every_result_follows_its_call() {
+        let call = ToolCall { id: "a".to_owned(), name: "shell".to_owned(), arguments: "{}".to_owned() };
+        let ended = Event::ToolEnded { call_id: "a".to_owned(), outcome: Outcome::words(Status::Ok, "fine") };
+        let messages = fold(RunMode::Goal, vec![answered("", vec![call]), ended]);
+        assert!(matches!(&messages[2], Message::Assistant { calls, .. } if calls[0].id == "a"));
+        assert_eq!(messages[3], Message::Tool { call_id: "a".to_owned(), text: "fine".to_owned() });
+    }
+
+    #[test]
+    fn an_empty_answer_leaves_no_message() {
+        assert_eq!(fold(RunMode::Goal, vec![answered("", vec![])]).len(), 2);
+    }
+
+    #[test]
+    fn words_after_an_interruption_say_that_there_was_one() {
+        let said = Event::UserSaid { text: "use batch 16".to_owned() };
+        let messages = fold(RunMode::Chat, vec![Event::TurnInterrupted { turn: 1 }, said.clone(), said]);
+        let [_, Message::User(first), Message::User(second)] = &messages[..] else { panic!("{messages:?}") };
+        assert!(first.contains("interrupted") && first.ends_with("use batch 16"), "{first}");
+        assert_eq!(second, "use batch 16");
+    }
+}
