@@ -7,9 +7,9 @@ use crate::domain::{
 /// How often a model may claim to be done before failed checks end the run.
 pub const MAX_CHECK_ROUNDS: u32 = 3;
 /// How many answers in a row may consist of malformed calls.
-pub const MAX_MALFORMED_ANSWERS: u32 = 3;
+const MAX_MALFORMED_ANSWERS: u32 = 3;
 /// How often in a row the model is asked to go on when it stops talking tools.
-pub const MAX_NUDGES: u32 = 1;
+const MAX_NUDGES: u32 = 1;
 
 /// What the driver has to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -323,3 +323,6 @@ fn verdict_of(reason: ExitReason) -> Verdict {
         | ExitReason::Auth => Verdict::Error,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,9 @@ impl Action {
             (Footprint::Session(a), Footprint::Session(b)) => a != b,
             (Footprint::Reads(_), Footprint::Reads(_)) => true,
             (Footprint::Reads(a) | Footprint::Writes(a), Footprint::Reads(b) | Footprint::Writes(b)) => a != b,
-            (Footprint::Session(_), _) | (_, Footprint::Session(_)) | (Footprint::Run, _) | (_, Footprint::Run) => false,
+            (Footprint::Session(_), _) | (_, Footprint::Session(_)) | (Footprint::Run, _) | (_, Footprint::Run) => {
+                false
+            }
         }
     }
 

@@ -1,3 +1,4 @@
 //! The integration suite.
 
+mod house;
 mod model_server;

@@ -1,0 +1,227 @@
+//! What comes next, without clock, model or box.
+
+use super::*;
+use crate::domain::{BlobRef, RunId};
+
+const NO_BLOB: BlobRef = BlobRef { sha256: String::new(), size_bytes: 0 };
+
+fn state(mode: RunMode, checks: &[&str], max_turns: u32) -> State {
+    State::new(RunSpec {
+        run: RunId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").expect("a ULID"),
+        mode,
+        title: "t".to_owned(),
+        goal: "g".to_owned(),
+        checks: checks.iter().map(|&check| check.to_owned()).collect(),
+        workspace: "/p".to_owned(),
+        model: "m".to_owned(),
+        base_url: String::new(),
+        version: "0".to_owned(),
+        prompts: Default::default(),
+        tools_sha256: String::new(),
+        max_turns,
+    })
+}
+
+fn call(id: &str, name: &str) -> ToolCall {
+    ToolCall { id: id.to_owned(), name: name.to_owned(), arguments: "{}".to_owned() }
+}
+
+impl State {
+    fn answer(&mut self, text: &str, calls: &[ToolCall]) {
+        let turn = self.turn + 1;
+        self.apply(&Event::ModelRequested { turn, sha256: String::new(), kept_bytes: 0, rest: NO_BLOB });
+        self.apply(&Event::ModelAnswered {
+            turn,
+            text: text.to_owned(),
+            reasoning: String::new(),
+            calls: calls.to_vec(),
+            finish_reason: "stop".to_owned(),
+            usage: None,
+            response: NO_BLOB,
+            duration_ms: 1,
+            opaque: None,
+        });
+    }
+
+    fn outcome(&mut self, call_id: &str, status: Status) {
+        self.apply(&Event::ToolEnded { call_id: call_id.to_owned(), outcome: Outcome::words(status, "x") });
+    }
+
+    fn claim_done(&mut self, id: &str, gave_up: bool) {
+        self.answer("", &[call(id, "finish")]);
+        let claim = FinishClaim { summary: "did it".to_owned(), artifacts: vec!["a".to_owned()], gave_up };
+        self.apply(&Event::FinishClaimed { claim });
+    }
+
+    fn check(&mut self, check: usize, status: Status) {
+        let result = CheckResult { check, round: self.round, outcome: Outcome::words(status, "x") };
+        self.apply(&Event::CheckEnded { result });
+    }
+
+    fn ending(&self) -> (Verdict, ExitReason) {
+        match self.next() {
+            Step::End(ending) => (ending.verdict, ending.reason),
+            other => panic!("not at its end: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn calls_are_answered_before_the_model_is_asked_again() {
+    let mut run = state(RunMode::Goal, &[], 9);
+    assert_eq!(run.next(), Step::AskModel { turn: 1 });
+    run.answer("two things", &[call("a", "shell"), call("b", "shell")]);
+    assert_eq!(run.next(), Step::RunCalls(vec![call("a", "shell"), call("b", "shell")]));
+    run.outcome("a", Status::Ok);
+    assert_eq!(run.next(), Step::RunCalls(vec![call("b", "shell")]));
+    run.outcome("b", Status::Failed);
+    assert_eq!(run.next(), Step::AskModel { turn: 2 });
+}
+
+#[test]
+fn done_means_that_every_check_passed() {
+    let mut run = state(RunMode::Goal, &["one", "two"], 9);
+    run.claim_done("f", false);
+    assert_eq!(run.next(), Step::RunCheck { check: 0, round: 1 });
+    run.check(0, Status::Ok);
+    assert_eq!(run.next(), Step::RunCheck { check: 1, round: 1 });
+    run.check(1, Status::Ok);
+    assert_eq!(run.next(), Step::AnswerClaim { call_id: "f".to_owned(), accepted: true });
+    run.outcome("f", Status::Ok);
+    assert_eq!(run.ending(), (Verdict::Verified, ExitReason::Done));
+    let Step::End(ending) = run.next() else { panic!("ended") };
+    assert_eq!((ending.answer.as_str(), ending.artifacts.len()), ("did it", 1));
+}
+
+#[test]
+fn three_claims_with_a_failed_check_end_the_run_as_failed() {
+    let mut run = state(RunMode::Goal, &["one"], 9);
+    for round in 1..=MAX_CHECK_ROUNDS {
+        let id = format!("f{round}");
+        run.claim_done(&id, false);
+        assert_eq!(run.next(), Step::RunCheck { check: 0, round });
+        run.check(0, Status::Failed);
+        assert_eq!(run.next(), Step::AnswerClaim { call_id: id.clone(), accepted: false });
+        run.outcome(&id, Status::Failed);
+    }
+    assert_eq!(run.ending(), (Verdict::Failed, ExitReason::Failed));
+}
+
+#[test]
+fn a_check_that_was_cancelled_is_never_a_pass() {
+    for status in [Status::Cancelled, Status::Unknown, Status::Running, Status::Malformed] {
+        let mut run = state(RunMode::Goal, &["one"], 9);
+        run.claim_done("f", false);
+        run.check(0, status);
+        assert_eq!(run.next(), Step::AnswerClaim { call_id: "f".to_owned(), accepted: false }, "{status:?}");
+    }
+}
+
+#[test]
+fn a_claim_without_checks_is_unverified_and_one_that_asks_for_help_is_blocked() {
+    let mut run = state(RunMode::Goal, &[], 9);
+    run.claim_done("f", false);
+    run.outcome("f", Status::Ok);
+    assert_eq!(run.ending(), (Verdict::Unverified, ExitReason::Done));
+    let mut run = state(RunMode::Goal, &["one"], 9);
+    run.claim_done("f", true);
+    assert_eq!(run.next(), Step::AnswerClaim { call_id: "f".to_owned(), accepted: true });
+    run.outcome("f", Status::Ok);
+    assert_eq!(run.ending(), (Verdict::Blocked, ExitReason::NeedsHuman));
+}
+
+#[test]
+fn words_alone_end_a_run_only_where_nothing_is_open() {
+    let mut run = state(RunMode::Goal, &[], 9);
+    run.answer("it is 42", &[]);
+    assert_eq!(run.ending(), (Verdict::Unverified, ExitReason::Done));
+    let mut run = state(RunMode::Goal, &["one"], 9);
+    run.answer("it is done", &[]);
+    assert_eq!(run.next(), Step::Nudge);
+    run.apply(&Event::HarnessSaid { text: "go on".to_owned() });
+    assert_eq!(run.next(), Step::AskModel { turn: 2 });
+    run.answer("really done", &[]);
+    assert_eq!(run.ending(), (Verdict::Blocked, ExitReason::NeedsHuman));
+}
+
+#[test]
+fn work_between_two_silences_earns_a_new_nudge() {
+    let mut run = state(RunMode::Goal, &["one"], 9);
+    run.answer("hm", &[]);
+    run.apply(&Event::HarnessSaid { text: "go on".to_owned() });
+    run.answer("", &[call("a", "shell")]);
+    run.outcome("a", Status::Ok);
+    run.answer("hm", &[]);
+    assert_eq!(run.next(), Step::Nudge);
+}
+
+#[test]
+fn an_answer_with_nothing_in_it_is_not_an_end() {
+    let mut run = state(RunMode::Goal, &[], 9);
+    run.answer("", &[]);
+    assert_eq!(run.next(), Step::Nudge);
+}
+
+#[test]
+fn nothing_but_malformed_calls_three_times_is_no_progress() {
+    let mut run = state(RunMode::Goal, &[], 9);
+    for round in 0..MAX_MALFORMED_ANSWERS {
+        assert_eq!(run.next(), Step::AskModel { turn: round + 1 });
+        run.answer("", &[call("a", "nonsense"), call("b", "shell")]);
+        run.outcome("a", Status::Malformed);
+        run.outcome("b", Status::Malformed);
+    }
+    assert_eq!(run.ending(), (Verdict::Blocked, ExitReason::NeedsHuman));
+}
+
+#[test]
+fn the_turn_limit_holds() {
+    let mut run = state(RunMode::Goal, &[], 2);
+    for turn in 1..=2 {
+        assert_eq!(run.next(), Step::AskModel { turn });
+        run.answer("", &[call("a", "shell")]);
+        run.outcome("a", Status::Ok);
+    }
+    assert_eq!(run.ending(), (Verdict::Stopped, ExitReason::Budget));
+}
+
+#[test]
+fn a_stop_goes_before_everything_but_the_answer_to_a_claim() {
+    let stop = Event::StopAsked { reason: ExitReason::Terminated, why: "SIGTERM".to_owned() };
+    let mut run = state(RunMode::Goal, &["one"], 9);
+    run.answer("", &[call("a", "shell")]);
+    run.apply(&stop);
+    assert_eq!(run.ending(), (Verdict::Stopped, ExitReason::Terminated));
+    let mut run = state(RunMode::Goal, &["one"], 9);
+    run.claim_done("f", false);
+    run.apply(&stop);
+    assert_eq!(run.next(), Step::AnswerClaim { call_id: "f".to_owned(), accepted: false });
+    run.outcome("f", Status::Cancelled);
+    assert_eq!(run.ending(), (Verdict::Stopped, ExitReason::Terminated));
+}
+
+#[test]
+fn a_model_that_fails_ends_the_run_with_its_reason() {
+    let mut run = state(RunMode::Goal, &[], 9);
+    run.apply(&Event::ModelFailed { turn: 1, why: "401".to_owned(), reason: ExitReason::Auth });
+    assert_eq!(run.ending(), (Verdict::Error, ExitReason::Auth));
+}
+
+#[test]
+fn a_chat_waits_for_the_person_whenever_the_model_rests() {
+    let mut run = state(RunMode::Chat, &[], 9);
+    assert_eq!(run.next(), Step::AwaitPerson);
+    run.apply(&Event::UserSaid { text: "hi".to_owned() });
+    assert_eq!(run.next(), Step::AskModel { turn: 1 });
+    run.answer("hello", &[]);
+    assert_eq!(run.next(), Step::AwaitPerson);
+}
+
+#[test]
+fn an_interrupted_turn_gives_the_person_the_word() {
+    let mut run = state(RunMode::Goal, &["one"], 9);
+    run.apply(&Event::TurnInterrupted { turn: 1 });
+    assert_eq!(run.next(), Step::AwaitPerson);
+    run.apply(&Event::UserSaid { text: "use batch 16".to_owned() });
+    assert_eq!(run.next(), Step::AskModel { turn: 1 });
+}
