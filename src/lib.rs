@@ -20,7 +20,7 @@
 //! | `sandbox` | domain process guest | the box: docker/podman, local namespaces, host |
 //! | `terminal` | domain clock guest | sessions, screen rendering, tmux view |
 //! | `context` | domain model | what the model sees of the past: prompts, history |
-//! | `tools` | domain clock sandbox terminal | what the model may do: one file per tool, one registry |
+//! | `tools` | domain clock guest sandbox terminal | what the model may do: one file per tool, one registry |
 //! | `agent` | domain clock journal model context tools | the loop |
 //! | `workflow` | domain clock journal recovery policy agent | later: definition, graph, stages, results |
 //! | `cli` | all | arguments in, wiring, words and exit code out |

@@ -3,11 +3,16 @@
 pub mod decode;
 pub mod schema;
 
+mod artifact;
 mod edit_file;
+mod facts;
 mod finish;
+mod path;
 mod read_file;
 mod registry;
 mod shell;
+mod workbench;
 mod write_file;
 
 pub use registry::{Action, Registry, Tool};
+pub use workbench::{Collected, Done, Workbench, WorkbenchError};

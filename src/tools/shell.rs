@@ -1,7 +1,15 @@
 //! `shell`: a command in a session.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{Outcome, SessionName, Status};
+use crate::terminal::{CommandSpec, Terminal, TerminalError};
+
+use super::facts::command_outcome;
 
 /// Arguments of `shell`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -28,5 +36,43 @@ impl Args {
     /// The session that is meant.
     pub fn session_or_main(&self) -> &str {
         self.session.as_deref().unwrap_or("main")
+    }
+}
+
+const DEFAULT_YIELD: Duration = Duration::from_secs(120);
+const LONGEST_YIELD_S: f64 = 86_400.0;
+
+/// Runs the command, or goes on waiting for the one that runs.
+pub(super) async fn run(
+    args: &Args,
+    id: &str,
+    terminal: &Terminal,
+    progress: &mut (dyn FnMut(String) + Send),
+    cancel: &CancellationToken,
+) -> Result<Outcome, TerminalError> {
+    let (session, yield_after) = match (SessionName::new(args.session_or_main()), yield_after(args)) {
+        (Ok(session), Ok(yield_after)) => (session, yield_after),
+        (Err(error), _) => return Ok(Outcome::words(Status::Malformed, format!("session: {error}"))),
+        (_, Err(text)) => return Ok(Outcome::words(Status::Malformed, text)),
+    };
+    let report = match &args.command {
+        None => terminal.resume(&session, yield_after, progress, cancel).await?,
+        Some(command) if command.trim().is_empty() => {
+            let text = "command: is empty; null goes on waiting for the command that runs";
+            return Ok(Outcome::words(Status::Malformed, text));
+        }
+        Some(command) => {
+            let (id, command, cwd) = (id.to_owned(), command.clone().into_bytes(), args.cwd.clone());
+            terminal.run(CommandSpec { id, session, command, cwd, yield_after }, progress, cancel).await?
+        }
+    };
+    Ok(command_outcome(&report))
+}
+
+fn yield_after(args: &Args) -> Result<Duration, String> {
+    match args.yield_s {
+        None => Ok(DEFAULT_YIELD),
+        Some(seconds) if (0.0..=LONGEST_YIELD_S).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        Some(seconds) => Err(format!("yield_s: {seconds} is not between 0 and {LONGEST_YIELD_S}")),
     }
 }

@@ -1,0 +1,192 @@
+//! The box as tools see it: run an action, run a check, bring a file out, and close.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{BoxFacts, CheckResult, Outcome, SessionName, Status};
+use crate::guest::{GuestError, RefusalKind, SessionInfo};
+use crate::sandbox::{Sandbox, SandboxError};
+use crate::terminal::{Terminal, TerminalError};
+
+use super::{Action, artifact, edit_file, facts, read_file, shell, write_file};
+
+/// How long the box gets to end by itself before it is ended by force.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a check may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// The box failed: nothing more can be done in it.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkbenchError {
+    /// It could not be made.
+    #[error(transparent)]
+    NoBox(#[from] SandboxError),
+    /// Its guest does not answer any more.
+    #[error("the box is gone")]
+    Gone(#[source] TerminalError),
+}
+
+/// What came of an action.
+#[derive(Debug)]
+pub struct Done {
+    /// For the record and the model.
+    pub outcome: Outcome,
+    /// A session that was opened on the way.
+    pub opened: Option<SessionInfo>,
+}
+
+/// A file that was brought out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collected {
+    /// Its path inside the box.
+    pub path: String,
+    /// Its path below the directory for artefacts.
+    pub stored: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// SHA-256 in lower-case hex.
+    pub sha256: String,
+}
+
+/// A box, its sessions, and what tools do there.
+pub struct Workbench {
+    sandbox: Box<dyn Sandbox>,
+    terminal: Terminal,
+    workspace: String,
+    artifacts: PathBuf,
+    known: tokio::sync::Mutex<BTreeSet<SessionName>>,
+}
+
+impl Workbench {
+    /// Sets up in `sandbox`; files that are brought out go below `artifacts`.
+    pub fn new(sandbox: Box<dyn Sandbox>, terminal: Terminal, artifacts: &Path) -> Self {
+        let workspace = sandbox.facts().workspace.clone();
+        let artifacts = artifacts.to_owned();
+        Self { sandbox, terminal, workspace, artifacts, known: tokio::sync::Mutex::default() }
+    }
+
+    /// What the box is.
+    pub fn facts(&self) -> &BoxFacts {
+        self.sandbox.facts()
+    }
+
+    /// The sessions of the box.
+    pub fn terminal(&self) -> &Terminal {
+        &self.terminal
+    }
+
+    /// Runs an action. `id` is unique within the run: the same id never takes effect twice.
+    ///
+    /// # Errors
+    /// [`WorkbenchError::Gone`]; everything else is an outcome.
+    pub async fn run(
+        &self,
+        id: &str,
+        action: &Action,
+        progress: &mut (dyn FnMut(String) + Send),
+        cancel: &CancellationToken,
+    ) -> Result<Done, WorkbenchError> {
+        let mut opened = None;
+        let outcome = match action {
+            Action::Shell(args) => {
+                opened = self.session(args).await?;
+                shell::run(args, id, &self.terminal, progress, cancel).await
+            }
+            Action::ReadFile(args) => read_file::run(args, &self.workspace, self.terminal.guest()).await,
+            Action::WriteFile(args) => write_file::run(args, &self.workspace, self.terminal.guest()).await,
+            Action::EditFile(args) => edit_file::run(args, &self.workspace, self.terminal.guest()).await,
+            Action::Finish(_) => Ok(Outcome::words(Status::Malformed, "`finish` is the harness's own business")),
+        };
+        Ok(Done { outcome: told(outcome)?, opened })
+    }
+
+    /// Opens the session of a call if nobody has yet; None also where the name is wrong, which the call will say.
+    async fn session(&self, args: &shell::Args) -> Result<Option<SessionInfo>, WorkbenchError> {
+        let Ok(name) = SessionName::new(args.session_or_main()) else { return Ok(None) };
+        let mut known = self.known.lock().await;
+        if args.command.is_none() || known.contains(&name) {
+            return Ok(None);
+        }
+        match self.terminal.open(&name).await {
+            Ok(info) => {
+                known.insert(name);
+                Ok(Some(info))
+            }
+            Err(TerminalError::Guest(GuestError::Refused(_))) => Ok(None),
+            Err(error) => Err(WorkbenchError::Gone(error)),
+        }
+    }
+
+    /// Runs a check in a fresh shell in the workspace, outside the model's sessions.
+    ///
+    /// # Errors
+    /// [`WorkbenchError::Gone`].
+    pub async fn check(
+        &self,
+        check: usize,
+        round: u32,
+        command: &str,
+        cancel: &CancellationToken,
+    ) -> Result<CheckResult, WorkbenchError> {
+        let id = format!("check-{round}-{check}");
+        let cwd = Some(self.workspace.clone());
+        let report = self.terminal.check(&id, command.as_bytes(), cwd, CHECK_TIMEOUT, cancel).await;
+        let outcome = report.map(|report| facts::command_outcome(&report)).map_err(TerminalError::from);
+        Ok(CheckResult { check, round, outcome: told(outcome)? })
+    }
+
+    /// Brings a file, or the files of a directory, out of the box.
+    ///
+    /// # Errors
+    /// [`WorkbenchError::Gone`]; what can't be brought out is in the result with the reason.
+    pub async fn collect(&self, path: &str) -> Result<Vec<Result<Collected, (String, String)>>, WorkbenchError> {
+        artifact::collect(path, &self.workspace, &self.artifacts, self.terminal.guest()).await.map_err(gone)
+    }
+
+    /// Ends everything in the box and removes it; says what was still running and what could not be removed.
+    pub async fn close(self) -> (Vec<String>, bool) {
+        let mut notes = Vec::new();
+        let sessions = tokio::time::timeout(CLOSING_PATIENCE, self.terminal.sessions()).await;
+        for session in sessions.ok().and_then(Result::ok).unwrap_or_default() {
+            if let Some(command) = session.command {
+                notes.push(format!("ended with the box: `{}` in session {}", command.title, session.session));
+            }
+        }
+        let left = self.sandbox.destroy(CLOSING_PATIENCE).await.left;
+        let removed = left.is_empty();
+        notes.extend(left);
+        (notes, removed)
+    }
+}
+
+fn gone(error: GuestError) -> WorkbenchError {
+    WorkbenchError::Gone(TerminalError::Guest(error))
+}
+
+/// What the guest refuses is an outcome that the model can act on; that it is gone is not.
+fn told(result: Result<Outcome, TerminalError>) -> Result<Outcome, WorkbenchError> {
+    match result {
+        Ok(outcome) => Ok(outcome),
+        Err(TerminalError::NoCommand(session)) => {
+            let text = format!("no command has been run in session `{session}`");
+            Ok(Outcome::words(Status::Failed, text))
+        }
+        Err(TerminalError::Guest(GuestError::Refused(refusal))) => {
+            let hint = match refusal.kind {
+                RefusalKind::Denied => " (the box does not allow it)",
+                RefusalKind::Full => " (free some space first)",
+                RefusalKind::Unknown
+                | RefusalKind::NotFound
+                | RefusalKind::WrongKind
+                | RefusalKind::Invalid
+                | RefusalKind::Missing
+                | RefusalKind::System => "",
+            };
+            Ok(Outcome::words(Status::Failed, format!("{}{hint}", refusal.what)))
+        }
+        Err(error) => Err(WorkbenchError::Gone(error)),
+    }
+}
