@@ -1,44 +1,16 @@
 //! From what a person asked for to a model that answers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::openai::OpenAi;
 use super::scripted::Scripted;
-use super::{Model, ModelError, ModelErrorKind};
+use super::{Model, ModelError, ModelErrorKind, Patience};
 
 /// OpenAI's own base URL, taken when there is a key and no other server is named.
 pub const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
 
 /// What begins the name of a model that is a script file.
 pub const SCRIPT_PREFIX: &str = "script:";
-
-/// How long a server is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// Most time from the first failure of a request to giving up; what the server asks for counts towards it.
-    pub budget: Duration,
-    /// Wait before the second try; doubled for each further one.
-    pub first_wait: Duration,
-    /// Longest wait that is chosen here; a server may ask for more.
-    pub longest_wait: Duration,
-    /// Time without any data of the answer after which a try is cut.
-    pub stall: Duration,
-    /// Time to connect.
-    pub connect: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            budget: Duration::from_secs(15 * 60),
-            first_wait: Duration::from_secs(1),
-            longest_wait: Duration::from_secs(60),
-            stall: Duration::from_secs(300),
-            connect: Duration::from_secs(20),
-        }
-    }
-}
 
 /// Which model, where, and with what.
 #[derive(Clone, PartialEq, Eq)]
@@ -104,7 +76,7 @@ fn nothing_named(what: &str) -> ModelError {
         because: Some("neither OPENAI_API_KEY nor OPENAI_BASE_URL with `--model` says who is to answer".to_owned()),
         hint: Some(
             [
-                "OpenAI: `export OPENAI_API_KEY=sk-…` and `agent do --model gpt-5 GOAL`",
+                "OpenAI: `export OPENAI_API_KEY=sk-…` and `agent do --model gpt-4.1 GOAL`",
                 "Ollama on this machine: `export OPENAI_BASE_URL=http://127.0.0.1:11434/v1` and `agent do --model qwen3 GOAL`",
                 "vLLM on this machine: `export OPENAI_BASE_URL=http://127.0.0.1:8000/v1` and `agent do --model NAME GOAL`",
                 "without any model: `agent demo`",

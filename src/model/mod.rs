@@ -5,6 +5,7 @@
 mod assemble;
 mod choice;
 mod openai;
+mod patience;
 mod scripted;
 
 use std::time::Duration;
@@ -13,8 +14,9 @@ use serde_json::Value;
 
 use crate::domain::{ToolCall, Usage};
 
-pub use choice::{ModelChoice, OPENAI_BASE_URL, Patience, SCRIPT_PREFIX, open};
+pub use choice::{ModelChoice, OPENAI_BASE_URL, SCRIPT_PREFIX, open};
 pub use openai::OpenAi;
+pub use patience::Patience;
 pub use scripted::Scripted;
 
 /// What the model is told a tool is.

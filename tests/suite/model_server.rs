@@ -17,25 +17,25 @@ use serde_json::{Value, json};
 
 /// One request as it came.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The path, such as `/v1/chat/completions`.
-    pub path: String,
+    pub(crate) path: String,
     /// Names in lower case.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// The body's bytes.
-    pub raw: Vec<u8>,
+    pub(crate) raw: Vec<u8>,
     /// The body as JSON; null where it is none.
-    pub body: Value,
+    pub(crate) body: Value,
 }
 
 impl Seen {
     /// The value of a header, by its name in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The text of the last message.
-    pub fn last_text(&self) -> &str {
+    pub(crate) fn last_text(&self) -> &str {
         let messages = self.body["messages"].as_array().map_or(&[][..], Vec::as_slice);
         messages.last().and_then(|message| message["content"].as_str()).unwrap_or_default()
     }
@@ -54,7 +54,7 @@ enum Step {
 
 /// What the server is to answer.
 #[derive(Debug, Clone)]
-pub struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     steps: Vec<Step>,
@@ -64,23 +64,23 @@ pub struct Reply {
 
 impl Reply {
     /// An answer of words, streamed word by word.
-    pub fn text(text: &str) -> Self {
+    pub(crate) fn text(text: &str) -> Self {
         Self::answer(text, &[])
     }
 
     /// An answer that calls one tool.
-    pub fn call(tool: &str, arguments: &Value) -> Self {
+    pub(crate) fn call(tool: &str, arguments: &Value) -> Self {
         Self::answer("", &[(tool, arguments.to_string())])
     }
 
     /// An answer that calls several tools at once.
-    pub fn calls(calls: &[(&str, Value)]) -> Self {
+    pub(crate) fn calls(calls: &[(&str, Value)]) -> Self {
         let calls: Vec<_> = calls.iter().map(|(tool, arguments)| (*tool, arguments.to_string())).collect();
         Self::answer("", &calls)
     }
 
     /// Words and calls, whose arguments are sent as they stand, be they JSON or not; ids are unique in the process.
-    pub fn answer(text: &str, calls: &[(&str, String)]) -> Self {
+    pub(crate) fn answer(text: &str, calls: &[(&str, String)]) -> Self {
         static IDS: AtomicUsize = AtomicUsize::new(1);
         let mut chunks = vec![json!({"role": "assistant", "content": ""})];
         chunks.extend(text.split_inclusive(' ').map(|word| json!({"content": word})));
@@ -104,17 +104,17 @@ impl Reply {
     }
 
     /// A stream of exactly these bytes.
-    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self::stream(vec![Step::Bytes(bytes.into())])
     }
 
     /// A status with an empty body.
-    pub fn status(status: u16) -> Self {
+    pub(crate) fn status(status: u16) -> Self {
         Self { status, headers: Vec::new(), steps: Vec::new(), mute: false }
     }
 
     /// Accepts the request and never answers.
-    pub fn mute() -> Self {
+    pub(crate) fn mute() -> Self {
         Self { mute: true, ..Self::status(200) }
     }
 
@@ -125,7 +125,7 @@ impl Reply {
 
     /// Adds or replaces a header.
     #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(key, _)| key != name);
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -133,27 +133,27 @@ impl Reply {
 
     /// Appends a JSON body.
     #[must_use]
-    pub fn json(self, body: &Value) -> Self {
+    pub(crate) fn json(self, body: &Value) -> Self {
         self.header("content-type", "application/json").body(body.to_string())
     }
 
     /// Appends bytes to the body.
     #[must_use]
-    pub fn body(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn body(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.steps.push(Step::Bytes(bytes.into()));
         self
     }
 
     /// Waits this long before each piece of the body.
     #[must_use]
-    pub fn paced(mut self, pause: Duration) -> Self {
+    pub(crate) fn paced(mut self, pause: Duration) -> Self {
         self.steps = self.steps.into_iter().flat_map(|step| [Step::Pause(pause), step]).collect();
         self
     }
 
     /// Sends only the first `pieces` of the body and then breaks the connection.
     #[must_use]
-    pub fn abort_after(mut self, pieces: usize) -> Self {
+    pub(crate) fn abort_after(mut self, pieces: usize) -> Self {
         self.steps.truncate(pieces);
         self.steps.push(Step::Abort);
         self
@@ -161,7 +161,7 @@ impl Reply {
 
     /// Sends only the first `pieces` of the body and then nothing, with the connection open.
     #[must_use]
-    pub fn stall_after(mut self, pieces: usize) -> Self {
+    pub(crate) fn stall_after(mut self, pieces: usize) -> Self {
         self.steps.truncate(pieces);
         self.steps.push(Step::Hang);
         self
@@ -169,14 +169,14 @@ impl Reply {
 
     /// Sends only the first `pieces` of the body and then ends it properly, but without `[DONE]`.
     #[must_use]
-    pub fn end_after(mut self, pieces: usize) -> Self {
+    pub(crate) fn end_after(mut self, pieces: usize) -> Self {
         self.steps.truncate(pieces);
         self
     }
 
     fn into_response(self, gone: Gone) -> Response {
         let steps = VecDeque::from(self.steps);
-        let body = stream::unfold((steps, gone), |(mut steps, mut gone)| async move {
+        let body = stream::unfold((steps, gone), |(mut steps, gone)| async move {
             loop {
                 match steps.pop_front() {
                     Some(Step::Bytes(bytes)) => return Some((Ok(Bytes::from(bytes)), (steps, gone))),
@@ -184,7 +184,7 @@ impl Reply {
                     Some(Step::Hang) => std::future::pending().await,
                     Some(Step::Abort) => return Some((Err(std::io::Error::other("told to abort")), (steps, gone))),
                     None => {
-                        gone.served = true;
+                        gone.served();
                         return None;
                     }
                 }
@@ -221,12 +221,18 @@ struct Shared {
 /// Notes a client that went before it was served.
 struct Gone {
     shared: Arc<Shared>,
-    served: bool,
+    is_served: bool,
+}
+
+impl Gone {
+    fn served(mut self) {
+        self.is_served = true;
+    }
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        if !self.served {
+        if !self.is_served {
             *self.shared.left.lock().unwrap() += 1;
             self.shared.left_more.notify_all();
         }
@@ -234,7 +240,7 @@ impl Drop for Gone {
 }
 
 /// The server, up from [`ModelServer::start`] until it is dropped.
-pub struct ModelServer {
+pub(crate) struct ModelServer {
     shared: Arc<Shared>,
     queue: Arc<Mutex<VecDeque<Reply>>>,
     base_url: String,
@@ -244,7 +250,7 @@ pub struct ModelServer {
 
 impl ModelServer {
     /// Starts a server that answers from the queue ([`ModelServer::push`]); 418 once that is empty.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let queue = Arc::new(Mutex::new(VecDeque::new()));
         let replies = Arc::clone(&queue);
         let mut server = Self::replying(move |_| {
@@ -256,7 +262,7 @@ impl ModelServer {
     }
 
     /// Starts a server whose replies a closure makes from the request.
-    pub fn replying(answerer: impl FnMut(&Seen) -> Reply + Send + 'static) -> Self {
+    pub(crate) fn replying(answerer: impl FnMut(&Seen) -> Reply + Send + 'static) -> Self {
         let shared = Arc::new(Shared {
             answerer: Mutex::new(Box::new(answerer)),
             seen: Mutex::default(),
@@ -282,22 +288,22 @@ impl ModelServer {
     }
 
     /// What `OPENAI_BASE_URL` is to be.
-    pub fn base_url(&self) -> &str {
+    pub(crate) fn base_url(&self) -> &str {
         &self.base_url
     }
 
     /// Adds a reply to the queue.
-    pub fn push(&self, reply: Reply) {
+    pub(crate) fn push(&self, reply: Reply) {
         self.queue.lock().unwrap().push_back(reply);
     }
 
     /// The requests so far.
-    pub fn requests(&self) -> Vec<Seen> {
+    pub(crate) fn requests(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
     }
 
     /// Waits until this many requests have come.
-    pub fn wait_for_requests(&self, count: usize) -> Vec<Seen> {
+    pub(crate) fn wait_for_requests(&self, count: usize) -> Vec<Seen> {
         let seen = self.shared.seen.lock().unwrap();
         let limit = Duration::from_secs(60);
         let (seen, late) = self.shared.seen_more.wait_timeout_while(seen, limit, |seen| seen.len() < count).unwrap();
@@ -306,7 +312,7 @@ impl ModelServer {
     }
 
     /// Waits until this many clients have left before they were served.
-    pub fn wait_for_leavers(&self, count: usize) {
+    pub(crate) fn wait_for_leavers(&self, count: usize) {
         let left = self.shared.left.lock().unwrap();
         let limit = Duration::from_secs(60);
         let (left, late) = self.shared.left_more.wait_timeout_while(left, limit, |left| *left < count).unwrap();
@@ -314,7 +320,7 @@ impl ModelServer {
     }
 
     /// How many connections were made.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 }
@@ -343,7 +349,7 @@ async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) {
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let raw = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default().to_vec();
-    let text = |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let seen = Seen {
         path: parts.uri.path().to_owned(),
         headers: parts.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
@@ -353,7 +359,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     shared.seen.lock().unwrap().push(seen.clone());
     shared.seen_more.notify_all();
     let reply = (shared.answerer.lock().unwrap())(&seen);
-    let gone = Gone { shared: Arc::clone(&shared), served: false };
+    let gone = Gone { shared: Arc::clone(&shared), is_served: false };
     if reply.mute {
         std::future::pending::<()>().await;
     }

@@ -1,40 +1,259 @@
 //! Whoever speaks OpenAI's Chat Completions over HTTP.
+//!
+//! async-openai makes the request and takes the stream apart; what servers really send is read by our own types, and
+//! all trying again happens here, in one place, because it has to be told and a half-streamed answer has to be voided.
 
+mod body;
+mod chunk;
+mod endpoint;
+mod exchange;
+mod fault;
+mod reset;
+mod sse;
+mod words;
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_openai::Client;
+use async_openai::error::OpenAIError;
 use async_trait::async_trait;
+use futures_util::{Stream, StreamExt as _};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
 
-use super::{Answer, Model, ModelError, ModelErrorKind, Patience, Request, Sink};
+use self::body::Body;
+use self::chunk::Reading;
+use self::endpoint::Endpoint;
+use self::exchange::{End, Exchange, Tap};
+use self::fault::{Fault, Feature, Remedy};
+use super::patience::Waits;
+use super::{Answer, Delta, Model, ModelError, ModelErrorKind, Patience, Request, Sink};
 
-/// A model behind an OpenAI-compatible server.
+pub(super) use endpoint::shown as shown_url;
+
+/// What is told where something answers that is not the API.
+const V1_HINT: &str = "OPENAI_BASE_URL probably lacks `/v1`: most servers want something like http://127.0.0.1:8000/v1";
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<Value, OpenAIError>> + Send>>;
+
+/// A model behind a server that speaks Chat Completions.
 #[derive(Debug)]
-pub struct OpenAi {}
+pub struct OpenAi {
+    endpoint: Endpoint,
+    http: reqwest::Client,
+    name: String,
+    origin: String,
+    patience: Patience,
+    seed: u64,
+    requests: AtomicU64,
+    refused: AtomicU8,
+    was_reached: AtomicBool,
+}
 
 impl OpenAi {
-    /// Takes the server's base URL, its key where it needs one, the model's name there, and how long to wait for it.
+    /// Takes the server's base URL, its key where it needs one, the model's name there, how long to wait for it, and
+    /// what spreads the waits. Connects to nothing.
     ///
     /// # Errors
     /// [`ModelErrorKind::Setup`] for a URL that is none or would send the key in clear, and for a key that is no header.
     pub fn new(
-        _base_url: &str,
-        _key: Option<&str>,
-        _name: &str,
-        _patience: Patience,
-        _seed: u64,
+        base_url: &str,
+        key: Option<&str>,
+        name: &str,
+        patience: Patience,
+        seed: u64,
     ) -> Result<Self, ModelError> {
-        Ok(Self {})
+        let endpoint = Endpoint::new(base_url, key)?;
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            // An error means that another thread has just installed one.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(patience.connect)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("longhaul/", env!("CARGO_PKG_VERSION")));
+        // A proxy can't see this machine's own servers.
+        let http = if endpoint.is_loopback { http.no_proxy() } else { http };
+        let http = http.build().map_err(|error| ModelError {
+            kind: ModelErrorKind::Setup,
+            what: "the HTTP client can't be set up".to_owned(),
+            because: Some(error.to_string()),
+            hint: Some("install the system's certificates: `apt-get install ca-certificates`".to_owned()),
+        })?;
+        let refused = if endpoint.takes_strict { 0 } else { bit(Feature::Strict) };
+        Ok(Self {
+            origin: format!("{} {name}", endpoint.base()),
+            endpoint,
+            http,
+            name: name.to_owned(),
+            patience,
+            seed,
+            requests: AtomicU64::new(0),
+            refused: AtomicU8::new(refused),
+            was_reached: AtomicBool::new(false),
+        })
     }
-}
 
-pub(crate) fn shown_url(url: &str) -> String {
-    url.to_owned()
+    fn takes(&self, feature: Feature) -> bool {
+        self.refused.load(Ordering::Relaxed) & bit(feature) == 0
+    }
+
+    fn body(&self, request: &Request) -> String {
+        let features = |feature| self.takes(feature);
+        Body { model: &self.name, origin: &self.origin, request, features: &features }.to_json()
+    }
+
+    async fn try_once(&self, body: String, sink: Sink<'_>) -> Result<Answer, Fault> {
+        let tap = Arc::new(Mutex::new(Tap::default()));
+        let exchange = Exchange { http: self.http.clone(), stall: self.patience.stall, tap: Arc::clone(&tap) };
+        let client = Client::build(self.http.clone(), self.endpoint.clone())
+            .with_http_service(tower::service_fn(move |request| exchange.clone().send(request)));
+        let body = RawValue::from_string(body).expect("a body is JSON");
+        let mut reading = Reading::default();
+        let begin = Instant::now();
+        let opened = client.chat().create_stream_byot(body).await;
+        let mut chunks: Chunks = opened.map_err(fault_of)?;
+        self.was_reached.store(true, Ordering::Relaxed);
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(fault_of);
+            if let Err(fault) = chunk.and_then(|chunk| reading.take(&chunk, sink)) {
+                // After the reason to end, whatever comes is only the end.
+                if reading.assembly.has_finished() {
+                    break;
+                }
+                return Err(fault);
+            }
+        }
+        let duration = begin.elapsed();
+        let tap = std::mem::take(&mut *tap.lock().expect("no one panics with the tap"));
+        self.conclude(reading, tap, duration)
+    }
+
+    fn conclude(&self, reading: Reading, tap: Tap, duration: Duration) -> Result<Answer, Fault> {
+        if !reading.assembly.has_finished() {
+            match tap.end {
+                Some(End::Done) if !reading.assembly.is_empty() => {}
+                Some(End::Fault(fault)) => return Err(fault),
+                Some(End::Done | End::Eof) | None if reading.assembly.is_empty() => return Err(nothing(&tap.raw)),
+                Some(End::Done | End::Eof) | None => {
+                    return Err(Fault::passing("the model's server broke off in the middle of the answer", ""));
+                }
+            }
+        }
+        let done = reading.assembly.finish();
+        if done.finish_reason == "content_filter" && done.text.is_empty() && done.calls.is_empty() {
+            let what = "the provider's filter refuses the answer";
+            return Err(Fault::lasting(ModelErrorKind::ContentFilter, what, ""));
+        }
+        Ok(Answer {
+            opaque: body::opaque(&self.origin, &reading.fields, &done.extras),
+            text: done.text,
+            reasoning: done.reasoning,
+            calls: done.calls,
+            finish_reason: done.finish_reason,
+            usage: done.usage,
+            raw: tap.raw,
+            duration,
+        })
+    }
+
+    /// The wait until the next try.
+    ///
+    /// # Errors
+    /// The error to report where there is none.
+    fn wait(&self, fault: Fault, waits: &mut Waits, spent: Duration) -> Result<(Duration, String), ModelError> {
+        let budget = match fault.remedy {
+            Remedy::Again => self.patience.budget,
+            Remedy::Reach if self.was_reached.load(Ordering::Relaxed) => self.patience.budget,
+            Remedy::Reach => self.patience.first_contact.min(self.patience.budget),
+            Remedy::Without(_) | Remedy::Never(_) => return Err(fault.into_error()),
+        };
+        let Some(wait) = waits.next(spent, fault.asked, budget) else {
+            return Err(given_up(fault, waits.failed, spent, budget));
+        };
+        let because = if fault.because.is_empty() { String::new() } else { format!(": {}", fault.because) };
+        Ok((wait, format!("{}{because}", fault.what)))
+    }
 }
 
 #[async_trait]
 impl Model for OpenAi {
-    fn render(&self, _request: &Request) -> Vec<u8> {
-        Vec::new()
+    fn render(&self, request: &Request) -> Vec<u8> {
+        self.body(request).into_bytes()
     }
 
-    async fn answer(&self, _request: &Request, _sink: Sink<'_>) -> Result<Answer, ModelError> {
-        Err(ModelError { kind: ModelErrorKind::Protocol, what: "not built yet".to_owned(), because: None, hint: None })
+    async fn answer(&self, request: &Request, sink: Sink<'_>) -> Result<Answer, ModelError> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut waits = Waits::new(self.patience, self.seed.wrapping_add(number));
+        let mut first_failure = None;
+        loop {
+            let mut is_shown = false;
+            let mut show = |delta| {
+                is_shown = true;
+                sink(delta);
+            };
+            let fault = match self.try_once(self.body(request), &mut show).await {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+            if is_shown {
+                sink(Delta::Restarted);
+            }
+            if !matches!(fault.remedy, Remedy::Reach) {
+                self.was_reached.store(true, Ordering::Relaxed);
+            }
+            if let Some(feature) = fault.refused_feature(|feature| self.takes(feature)) {
+                self.refused.fetch_or(bit(feature), Ordering::Relaxed);
+                continue;
+            }
+            let spent = first_failure.get_or_insert_with(Instant::now).elapsed();
+            let (wait, why) = self.wait(fault, &mut waits, spent)?;
+            sink(Delta::Delayed { why, wait });
+            tokio::time::sleep(wait).await;
+        }
     }
+}
+
+fn bit(feature: Feature) -> u8 {
+    match feature {
+        Feature::StreamOptions => 1,
+        Feature::Strict => 2,
+        Feature::Reasoning => 4,
+    }
+}
+
+fn fault_of(error: OpenAIError) -> Fault {
+    match error {
+        OpenAIError::Boxed(error) => match error.downcast::<Fault>() {
+            Ok(fault) => *fault,
+            Err(error) => Fault::passing("the exchange with the model's server failed", error.to_string()),
+        },
+        error => Fault::passing("the exchange with the model's server failed", words::one_line(&error.to_string())),
+    }
+}
+
+fn nothing(raw: &[u8]) -> Fault {
+    let words = words::Words::of_body(raw);
+    Fault::passing("the model's server sent an empty answer", words.message)
+}
+
+fn given_up(fault: Fault, tries: u32, spent: Duration, budget: Duration) -> ModelError {
+    let asked = fault.asked.filter(|asked| *asked > budget);
+    let because = match (asked, tries) {
+        (Some(asked), _) => {
+            format!("it asks to wait {} s, longer than the {} s allowed", asked.as_secs(), budget.as_secs())
+        }
+        (None, 1) => String::new(),
+        (None, _) => format!("{tries} tries in {} s", spent.as_secs()),
+    };
+    let mut error = fault.into_error();
+    let parts = [error.because.take().unwrap_or_default(), because];
+    let because = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
+    error.because = Some(because).filter(|because| !because.is_empty());
+    error.hint = error.hint.or_else(|| Some("try again later, or name another model or server".to_owned()));
+    error
 }
