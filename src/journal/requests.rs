@@ -72,7 +72,7 @@ mod tests {
         let blobs = Blobs::new(dir.path().to_owned(), Arc::new(Redactor::new(&[secret])));
         let mut requests = Requests::new(blobs.clone());
         let mut reader = RequestReader::default();
-        for (request, kept) in [("[a]", 0), ("[a,b hunter2hunter2]", 2), ("[a,b hunter2hunter2,c]", 33), ("[x]", 1)] {
+        for (request, kept) in [("[a]", 0), ("[a,b hunter2hunter2]", 2), ("[a,b hunter2hunter2,c]", 31), ("[x]", 1)] {
             let stored = requests.put(request.as_bytes()).unwrap();
             assert_eq!(stored.kept_bytes, kept, "{request}");
             let rest = blobs.get(&stored.rest).unwrap();

@@ -1,13 +1,19 @@
 //! Events turned into what people and programs read. Pure folds over entries: nothing here can tell a run that goes on
 //! from one that is replayed.
 
+mod call;
 mod live;
 mod markdown;
 mod stream_json;
+mod style;
 mod timeline;
+mod totals;
 mod visible;
 
+pub use call::call_line;
 pub use live::{Live, LiveOptions};
 pub use markdown::{Closing, markdown};
-pub use stream_json::{JsonMode, JsonOutput};
+pub use stream_json::{JsonMode, JsonOutput, OUTPUT_SCHEMA_VERSION};
+pub use timeline::{Detail, Timeline, TimelineOptions};
+pub use totals::{End, Totals};
 pub use visible::{visible, visible_line};

@@ -1,9 +1,15 @@
-//! A run as JSON for programs: an object per line as it goes, or one at the end.
+//! A run as JSON for programs: an object per line as it goes, or one at the end. `docs/OUTPUT.md` describes the objects.
 
 use std::io::Write;
 
+use serde_json::{Map, Value, json};
+
 use super::Closing;
-use crate::domain::{Entry, ExitReason, Observer, Progress};
+use super::totals::{Totals, has_failed};
+use crate::domain::{Entry, Event, ExitReason, Observer, Progress, Verdict};
+
+/// The version of the objects: it goes up when a member changes its meaning or goes away.
+pub const OUTPUT_SCHEMA_VERSION: u32 = 1;
 
 /// Which JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,26 +20,165 @@ pub enum JsonMode {
     Stream,
 }
 
-/// Prints a run as JSON. `docs/OUTPUT.md` describes the objects.
+/// Prints a run as JSON. Never fails: a writer that is gone is written to no more.
 pub struct JsonOutput<W> {
-    _out: W,
+    out: W,
+    mode: JsonMode,
+    totals: Totals,
+    artifacts: Vec<Value>,
+    checks: Vec<Value>,
+    failure: Option<Value>,
+    failed_as: Option<ExitReason>,
+    gone: bool,
 }
 
 impl<W: Write + Send> JsonOutput<W> {
     /// JSON on `out`.
-    pub fn new(out: W, _mode: JsonMode) -> Self {
-        Self { _out: out }
+    pub fn new(out: W, mode: JsonMode) -> Self {
+        Self {
+            out,
+            mode,
+            totals: Totals::default(),
+            artifacts: Vec::new(),
+            checks: Vec::new(),
+            failure: None,
+            failed_as: None,
+            gone: false,
+        }
     }
 
     /// Tells of a failure of the harness itself: what, because, hints.
-    pub fn failure(&mut self, _reason: ExitReason, _what: &str, _because: &[String], _hints: &[String]) {}
+    pub fn failure(&mut self, reason: ExitReason, what: &str, because: &[String], hints: &[String]) {
+        let error = json!({ "what": what, "because": because, "hints": hints });
+        self.line("error", error.clone());
+        self.failure = Some(error);
+        self.failed_as = Some(reason);
+    }
 
     /// Writes the result, the last object; `closing` is None where there is no transcript.
-    pub fn end(&mut self, _closing: Option<&Closing>) {}
+    pub fn end(&mut self, closing: Option<&Closing>) {
+        let result = self.result(closing);
+        self.write(&object("result", result));
+    }
+
+    fn result(&self, closing: Option<&Closing>) -> Value {
+        let t = &self.totals;
+        let verdict = t.end.as_ref().map_or(Verdict::Error, |end| end.verdict);
+        let reason = self.failed_as.or(t.end.as_ref().map(|end| end.reason)).unwrap_or(ExitReason::Internal);
+        json!({
+            "run": t.spec.as_ref().map(|spec| &spec.run),
+            "verdict": verdict,
+            "verified": verdict == Verdict::Verified,
+            "exit_reason": reason,
+            "exit_code": reason.code(),
+            "why": t.end.as_ref().map(|end| &end.why),
+            "answer": t.end.as_ref().map(|end| &end.answer),
+            "error": self.failure,
+            "duration_ms": t.wall_ms,
+            "model_ms": t.model_ms,
+            "tool_ms": t.tool_ms,
+            "waiting_ms": t.waiting_ms,
+            "turns": t.turns,
+            "usage": t.usage,
+            "tool_calls": t.calls,
+            "failed_tool_calls": t.failed_calls,
+            "checks": self.checks,
+            "artifacts": self.artifacts,
+            "run_dir": closing.map(|closing| &closing.run_dir),
+            "head": closing.map(|closing| json!({ "seq": closing.head_seq, "hash": closing.head_hash })),
+        })
+    }
+
+    fn line(&mut self, kind: &str, members: Value) {
+        if self.mode == JsonMode::Stream {
+            self.write(&object(kind, members));
+        }
+    }
+
+    fn write(&mut self, object: &Value) {
+        if self.gone {
+            return;
+        }
+        let written = writeln!(self.out, "{object}").and_then(|()| self.out.flush());
+        self.gone = written.is_err();
+    }
+
+    fn answered(&mut self, entry: &Entry) {
+        let Event::ModelAnswered { turn, text, reasoning, calls, finish_reason, usage, duration_ms, .. } = &entry.event
+        else {
+            return;
+        };
+        if !text.is_empty() || !reasoning.is_empty() {
+            let members = json!({ "role": "assistant", "turn": turn, "text": text, "reasoning": reasoning });
+            self.line("message", at(entry, members));
+        }
+        let members = json!({
+            "turn": turn, "finish_reason": finish_reason, "calls": calls.len(), "usage": usage, "duration_ms": duration_ms,
+        });
+        self.line("usage", at(entry, members));
+    }
 }
 
 impl<W: Write + Send> Observer for JsonOutput<W> {
-    fn entry(&mut self, _entry: &Entry) {}
+    fn entry(&mut self, entry: &Entry) {
+        self.totals.add(entry);
+        match &entry.event {
+            Event::RunStarted { spec, .. } => self.line("init", at(entry, json!(spec))),
+            Event::UserSaid { text } => self.line("message", at(entry, json!({ "role": "user", "text": text }))),
+            Event::HarnessSaid { text } => self.line("message", at(entry, json!({ "role": "harness", "text": text }))),
+            Event::ModelAnswered { .. } => self.answered(entry),
+            Event::ModelFailed { why, .. } | Event::StopAsked { why, .. } => {
+                self.line("error", at(entry, json!({ "what": why })));
+            }
+            Event::ToolStarted { call } => {
+                let arguments = serde_json::from_str(&call.arguments).unwrap_or(json!(call.arguments));
+                let members = json!({ "id": call.id, "name": call.name, "arguments": arguments });
+                self.line("tool_use", at(entry, members));
+            }
+            Event::ToolEnded { call_id, outcome } => {
+                self.line("tool_result", at(entry, joined(json!({ "id": call_id }), outcome)));
+            }
+            Event::CheckEnded { result } => {
+                let which = json!({
+                    "check": result.check, "round": result.round, "passed": !has_failed(&result.outcome),
+                });
+                self.checks.push(which.clone());
+                self.line("check", at(entry, joined(which, &result.outcome)));
+            }
+            Event::ArtifactCollected { path, stored, size_bytes, sha256 } => self
+                .artifacts
+                .push(json!({ "path": path, "stored": stored, "size_bytes": size_bytes, "sha256": sha256 })),
+            Event::BoxOpened { .. }
+            | Event::BoxClosed { .. }
+            | Event::SessionOpened { .. }
+            | Event::ModelRequested { .. }
+            | Event::ModelDelayed { .. }
+            | Event::FinishClaimed { .. }
+            | Event::CheckStarted { .. }
+            | Event::TurnInterrupted { .. }
+            | Event::ArtifactRefused { .. }
+            | Event::RunEnded { .. }
+            | Event::Other(_) => {}
+        }
+    }
 
     fn progress(&mut self, _progress: &Progress) {}
+}
+
+fn object(kind: &str, members: Value) -> Value {
+    joined(json!({ "type": kind, "schema_version": OUTPUT_SCHEMA_VERSION }), members)
+}
+
+fn at(entry: &Entry, members: Value) -> Value {
+    joined(json!({ "seq": entry.seq, "time": format!("{:.3}", entry.time) }), members)
+}
+
+fn joined(first: Value, second: impl serde::Serialize) -> Value {
+    let mut all = Map::new();
+    for part in [Some(first), serde_json::to_value(second).ok()] {
+        if let Some(Value::Object(members)) = part {
+            all.extend(members);
+        }
+    }
+    Value::Object(all)
 }

@@ -17,13 +17,16 @@ pub(super) struct Pattern {
 
 enum How {
     /// A regular expression; what goes is its group `secret`, or the whole, if the check says yes.
-    Regex(Regex, fn(&[u8]) -> bool),
+    Regex(Regex, Check),
     /// Private keys in PEM form.
     Pem,
 }
 
+/// A second look at a match.
+type Check = fn(&[u8]) -> bool;
+
 /// Name, expression, check.
-const TABLE: &[(&str, &str, fn(&[u8]) -> bool)] = &[
+const TABLE: &[(&str, &str, Check)] = &[
     ("github-token", r"\bgh[pousr]_[A-Za-z0-9]{36,}", always),
     ("github-pat", r"\bgithub_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{20,}", always),
     ("gitlab-token", r"\bgl(?:pat|ptt|dt|rt|ft|soat|cbt)-[A-Za-z0-9_\-]{20,}", has_digit),

@@ -1,0 +1,105 @@
+//! The numbers of a run: a fold over its entries.
+
+use jiff::Timestamp;
+
+use crate::domain::{Entry, Event, ExitReason, Outcome, RunSpec, Status, Usage, Verdict};
+
+/// What a run has come to so far.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Totals {
+    /// What was asked.
+    pub spec: Option<RunSpec>,
+    /// When the first entry was recorded.
+    pub started: Option<Timestamp>,
+    /// From the first entry to the last.
+    pub wall_ms: u64,
+    /// Waiting for the model to answer.
+    pub model_ms: u64,
+    /// Tools and checks at work.
+    pub tool_ms: u64,
+    /// Waiting out a server that asked for patience.
+    pub waiting_ms: u64,
+    /// Answers of the model.
+    pub turns: u64,
+    /// Their tokens.
+    pub usage: Usage,
+    /// Tool calls that have ended.
+    pub calls: u64,
+    /// Those that failed or could not be tried.
+    pub failed_calls: u64,
+    /// Checks that have run.
+    pub checks: u64,
+    /// Those that failed.
+    pub failed_checks: u64,
+    /// Files brought out.
+    pub artifacts: u64,
+    /// How it ended.
+    pub end: Option<End>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// The judgment.
+    pub verdict: Verdict,
+    /// What the exit code says.
+    pub reason: ExitReason,
+    /// What decided.
+    pub why: String,
+    /// The model's last words.
+    pub answer: String,
+}
+
+impl Totals {
+    /// Takes the next entry in.
+    pub fn add(&mut self, entry: &Entry) {
+        let started = *self.started.get_or_insert(entry.time);
+        self.wall_ms = u64::try_from(entry.time.duration_since(started).as_millis()).unwrap_or(0);
+        match &entry.event {
+            Event::RunStarted { spec, .. } => self.spec = Some(spec.clone()),
+            Event::ModelDelayed { wait_ms, .. } => self.waiting_ms += wait_ms,
+            Event::ModelAnswered { usage, duration_ms, .. } => {
+                self.turns += 1;
+                self.model_ms += duration_ms;
+                self.usage += usage.unwrap_or_default();
+            }
+            Event::ToolEnded { outcome, .. } => {
+                self.calls += 1;
+                self.tool_ms += outcome.duration_ms;
+                self.failed_calls += u64::from(has_failed(outcome));
+            }
+            Event::CheckEnded { result } => {
+                self.checks += 1;
+                self.tool_ms += result.outcome.duration_ms;
+                self.failed_checks += u64::from(has_failed(&result.outcome));
+            }
+            Event::ArtifactCollected { .. } => self.artifacts += 1,
+            Event::RunEnded { verdict, reason, why, answer } => {
+                let (why, answer) = (why.clone(), answer.clone());
+                self.end = Some(End { verdict: *verdict, reason: *reason, why, answer });
+            }
+            Event::BoxOpened { .. }
+            | Event::BoxClosed { .. }
+            | Event::SessionOpened { .. }
+            | Event::UserSaid { .. }
+            | Event::HarnessSaid { .. }
+            | Event::ModelRequested { .. }
+            | Event::ModelFailed { .. }
+            | Event::ToolStarted { .. }
+            | Event::FinishClaimed { .. }
+            | Event::CheckStarted { .. }
+            | Event::TurnInterrupted { .. }
+            | Event::StopAsked { .. }
+            | Event::ArtifactRefused { .. }
+            | Event::Other(_) => {}
+        }
+    }
+}
+
+/// Whether an outcome is a failure.
+pub(super) fn has_failed(outcome: &Outcome) -> bool {
+    match outcome.status {
+        Status::Failed | Status::Malformed | Status::Unknown => true,
+        Status::Ok | Status::Running | Status::Cancelled => outcome.exit.is_some_and(|exit| !exit.is_success()),
+    }
+}
