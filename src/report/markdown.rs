@@ -67,7 +67,7 @@ impl<'e> Report<'e> {
                 self.artifacts.push([code(path), size(*size_bytes), code(sha256)]);
             }
             Event::ArtifactRefused { path, why } => self.refused.push(format!("{}: {}", code(path), plain(why))),
-            Event::ModelFailed { why, turn } => self.troubles.push(format!("model, turn {turn}: {}", plain(why))),
+            Event::ModelFailed { why, turn, .. } => self.troubles.push(format!("model, turn {turn}: {}", plain(why))),
             Event::ModelDelayed { why, wait_ms, .. } => {
                 self.troubles.push(format!("waited {} for the model: {}", duration(*wait_ms), plain(why)));
             }
