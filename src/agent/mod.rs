@@ -1,5 +1,14 @@
 //! The loop: decide, act, note.
 
+mod attend;
+mod claim;
+mod driver;
+mod person;
 mod state;
+mod trouble;
+mod work;
 
+pub use driver::{Driver, Finished, Opening, Parts};
+pub use person::{Person, Word};
 pub use state::{Ending, MAX_CHECK_ROUNDS, State, Step};
+pub use trouble::Trouble;

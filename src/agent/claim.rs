@@ -1,0 +1,32 @@
+//! What the model is told of its claim to be done.
+
+use crate::context::Prompt;
+use crate::domain::{CheckResult, Outcome, Status};
+
+use super::state::{MAX_CHECK_ROUNDS, State};
+
+/// The outcome of the claim that waits for its answer.
+pub(super) fn answer(state: &State, accepted: bool) -> Outcome {
+    if accepted {
+        return Outcome::words(Status::Ok, "Accepted. The run ends here.");
+    }
+    let (results, checks) = (state.check_results(), &state.spec().checks);
+    let failed: Vec<_> = results.iter().filter(|result| result.outcome.status != Status::Ok).collect();
+    if failed.is_empty() {
+        return Outcome::words(Status::Cancelled, "not decided: the run was ended before its checks were through");
+    }
+    let values = [
+        ("failed", failed.len().to_string()),
+        ("total", checks.len().to_string()),
+        ("round", state.check_round().to_string()),
+        ("rounds", MAX_CHECK_ROUNDS.to_string()),
+        ("details", failed.iter().map(|result| in_words(result, checks)).collect::<Vec<_>>().join("\n")),
+    ];
+    let values = values.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let text = Prompt::CheckFailed.render(&values).expect("the template is fixed and tested");
+    Outcome::words(Status::Failed, text)
+}
+
+fn in_words(result: &CheckResult, checks: &[String]) -> String {
+    format!("\n$ {}\n{}", checks[result.check], result.outcome.text)
+}

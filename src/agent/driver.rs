@@ -1,0 +1,266 @@
+//! The loop's acting half: does what [`State::next`] says and notes what came of it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use crate::context::{History, Prompt};
+use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Observer, Progress, RunSpec, ToolCall};
+use crate::journal::{Blobs, Recorder, Requests};
+use crate::model::{Answer, Delta, Model, ModelError, Request, ToolSpec};
+use crate::tools::{Registry, Tool, Workbench, WorkbenchError};
+
+use super::claim;
+use super::person::{Person, Word};
+use super::state::{Ending, State, Step};
+use super::trouble::Trouble;
+use super::work::Bench;
+
+/// A box that is being made while the first request is on its way.
+pub type Opening = BoxFuture<'static, Result<Workbench, WorkbenchError>>;
+
+/// What a run is driven with.
+pub struct Parts {
+    /// Writes the transcript.
+    pub recorder: Recorder,
+    /// Keeps what is too big for it.
+    pub blobs: Blobs,
+    /// Answers.
+    pub model: Arc<dyn Model>,
+    /// What the model may do.
+    pub registry: Registry,
+    /// Makes the box.
+    pub opening: Opening,
+    /// Sees everything.
+    pub observer: Box<dyn Observer>,
+    /// May interrupt, speak, end.
+    pub person: Box<dyn Person>,
+}
+
+/// How a run went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Its end.
+    pub ending: Ending,
+    /// What stopped it, if something did that has more to say than one line.
+    pub trouble: Option<Trouble>,
+}
+
+/// One run being driven.
+pub struct Driver {
+    pub(super) state: State,
+    history: History,
+    recorder: Recorder,
+    blobs: Blobs,
+    requests: Requests,
+    model: Arc<dyn Model>,
+    pub(super) registry: Registry,
+    tools: Arc<[ToolSpec]>,
+    call_ids: HashSet<String>,
+    pub(super) bench: Bench,
+    pub(super) observer: Box<dyn Observer>,
+    pub(super) person: Box<dyn Person>,
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// What ended a piece of work early.
+pub(super) enum Cut {
+    /// The person.
+    Word(Word),
+    /// The box could not be made.
+    NoBox(WorkbenchError),
+}
+
+impl Driver {
+    /// Begins a run: its first entry is on disk when this returns.
+    ///
+    /// # Errors
+    /// [`Trouble`] when it can't be recorded.
+    pub fn begin(spec: RunSpec, parts: Parts) -> Result<Self, Trouble> {
+        let Parts { recorder, blobs, model, registry, opening, observer, person } = parts;
+        let mut driver = Self {
+            state: State::new(spec.clone()),
+            history: History::default(),
+            recorder,
+            requests: Requests::new(blobs.clone()),
+            blobs,
+            model,
+            tools: tool_specs(&registry),
+            registry,
+            call_ids: HashSet::new(),
+            bench: Bench::Opening(opening),
+            observer,
+            person,
+            trouble: None,
+        };
+        driver.note(Event::RunStarted { format_major: FORMAT_MAJOR, format_minor: FORMAT_MINOR, spec })?;
+        Ok(driver)
+    }
+
+    /// Drives the run to its end. The box is gone when this returns, whatever happened.
+    ///
+    /// # Errors
+    /// [`Trouble`] when what happens can't be recorded any more; the transcript then ends without its last entry.
+    pub async fn drive(mut self) -> Result<Finished, Trouble> {
+        let ending = loop {
+            match self.step().await {
+                Ok(None) => {}
+                Ok(Some(ending)) => break ending,
+                Err(trouble) => {
+                    self.close_box().await;
+                    return Err(trouble);
+                }
+            }
+        };
+        Ok(Finished { ending, trouble: self.trouble })
+    }
+
+    async fn step(&mut self) -> Result<Option<Ending>, Trouble> {
+        match self.state.next() {
+            Step::AskModel { turn } => self.ask(turn).await?,
+            Step::RunCalls(calls) => self.run_calls(&calls).await?,
+            Step::RunCheck { check, round } => self.run_check(check, round).await?,
+            Step::AnswerClaim { call_id, accepted } => {
+                let outcome = claim::answer(&self.state, accepted);
+                self.note(Event::ToolEnded { call_id, outcome })?;
+            }
+            Step::Nudge => self.nudge()?,
+            Step::AwaitPerson => {
+                let word = self.person.speaks().await;
+                self.take(word)?;
+            }
+            Step::End(ending) => return self.end(ending).await.map(Some),
+        }
+        Ok(None)
+    }
+
+    /// Writes a fact down, takes it in, tells the observer: in this order.
+    pub(super) fn note(&mut self, event: Event) -> Result<Entry, Trouble> {
+        let entry = self.recorder.append(event)?;
+        self.state.apply(&entry.event);
+        self.history.apply(&entry);
+        self.observer.entry(&entry);
+        Ok(entry)
+    }
+
+    fn nudge(&mut self) -> Result<(), Trouble> {
+        let open = match self.state.spec().checks.len() {
+            0 => "the goal is not reached by your own account".to_owned(),
+            1 => "its check has not run".to_owned(),
+            checks => format!("its {checks} checks have not run"),
+        };
+        let text = Prompt::Continue.render(&[("open", &open)]).expect("the template is fixed and tested");
+        self.note(Event::HarnessSaid { text }).map(drop)
+    }
+
+    /// Notes what the person did.
+    pub(super) fn take(&mut self, word: Word) -> Result<(), Trouble> {
+        let event = match word {
+            Word::Interrupt => Event::TurnInterrupted { turn: self.state.turn() },
+            Word::Say(text) => Event::UserSaid { text },
+            Word::End { reason, why } => Event::StopAsked { reason, why },
+        };
+        self.note(event).map(drop)
+    }
+
+    async fn ask(&mut self, turn: u32) -> Result<(), Trouble> {
+        let request = Request { messages: self.history.messages().to_vec(), tools: Arc::clone(&self.tools) };
+        let stored = self.requests.put(&self.model.render(&request))?;
+        let (sha256, kept_bytes, rest) = (stored.sha256, stored.kept_bytes, stored.rest);
+        self.note(Event::ModelRequested { turn, sha256, kept_bytes, rest })?;
+        match self.answer(turn, &request).await? {
+            Ok(Ok(answer)) => self.take_answer(turn, answer),
+            Ok(Err(error)) => {
+                let trouble = Trouble::from(error);
+                self.note(Event::ModelFailed { turn, why: trouble.line(), reason: trouble.reason })?;
+                self.trouble = Some(trouble);
+                Ok(())
+            }
+            Err(Cut::Word(word)) => self.take(word),
+            Err(Cut::NoBox(error)) => self.stop_for(error),
+        }
+    }
+
+    /// Waits for the answer; meanwhile shows what streams by and lets the box come up.
+    async fn answer(
+        &mut self,
+        turn: u32,
+        request: &Request,
+    ) -> Result<Result<Result<Answer, ModelError>, Cut>, Trouble> {
+        let (deltas, mut streamed) = mpsc::unbounded_channel();
+        let model = Arc::clone(&self.model);
+        let mut sink = move |delta| drop(deltas.send(delta));
+        let mut answer = std::pin::pin!(model.answer(request, &mut sink));
+        let answered = loop {
+            let opening = self.bench.is_opening();
+            tokio::select! {
+                biased;
+                Some(delta) = streamed.recv() => self.show(turn, delta)?,
+                answered = &mut answer => break Ok(answered),
+                word = self.person.interrupts() => break Err(Cut::Word(word)),
+                opened = self.bench.opened(), if opening => if let Err(cut) = self.take_box(opened)? {
+                    break Err(cut);
+                },
+            }
+        };
+        while let Ok(delta) = streamed.try_recv() {
+            self.show(turn, delta)?;
+        }
+        Ok(answered)
+    }
+
+    fn show(&mut self, turn: u32, delta: Delta) -> Result<(), Trouble> {
+        match delta {
+            Delta::Text(text) => self.observer.progress(&Progress::Text(text)),
+            Delta::Reasoning(text) => self.observer.progress(&Progress::Reasoning(text)),
+            Delta::Restarted => {
+                let why = "the answer broke off; asking again".to_owned();
+                self.observer.progress(&Progress::Patience { why, wait_ms: 0 });
+            }
+            Delta::Delayed { why, wait } => {
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                self.note(Event::ModelDelayed { turn, why, wait_ms })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the server's id unless an earlier call has it.
+    fn with_unique_id(&mut self, call: ToolCall) -> ToolCall {
+        let wanted = call.id.clone();
+        let free = (2..).map(|nth| format!("{wanted}-{nth}"));
+        let id = std::iter::once(wanted.clone()).chain(free).find(|id| !self.call_ids.contains(id));
+        let id = id.expect("there are more numbers than calls");
+        self.call_ids.insert(id.clone());
+        ToolCall { id, ..call }
+    }
+
+    fn take_answer(&mut self, turn: u32, answer: Answer) -> Result<(), Trouble> {
+        let response = self.blobs.put(&answer.raw)?;
+        let calls = answer.calls.into_iter().map(|call| self.with_unique_id(call)).collect();
+        let event = Event::ModelAnswered {
+            turn,
+            text: answer.text,
+            reasoning: answer.reasoning,
+            calls,
+            finish_reason: answer.finish_reason,
+            usage: answer.usage,
+            response,
+            duration_ms: u64::try_from(answer.duration.as_millis()).unwrap_or(u64::MAX),
+            opaque: answer.opaque,
+        };
+        self.note(event).map(drop)
+    }
+}
+
+fn tool_specs(registry: &Registry) -> Arc<[ToolSpec]> {
+    let spec = |tool: &Tool| ToolSpec {
+        name: tool.name.to_owned(),
+        description: tool.manual.to_owned(),
+        parameters: tool.parameters.clone(),
+        strict: tool.strict,
+    };
+    registry.tools().iter().map(spec).collect()
+}

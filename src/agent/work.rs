@@ -1,0 +1,239 @@
+//! The driver's hands in the box: it comes up, calls and checks run, artefacts come out, it goes.
+
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::attend::attended;
+use super::driver::{Cut, Driver, Opening};
+use super::person::Word;
+use super::state::Ending;
+use super::trouble::Trouble;
+use crate::domain::{Event, Outcome, Progress, Status, ToolCall};
+use crate::tools::{Action, Done, Workbench, WorkbenchError};
+
+/// The box, from the wish to the end.
+pub(super) enum Bench {
+    /// It is being made.
+    Opening(Opening),
+    /// It is up.
+    Open(Workbench),
+    /// There is none, or none any more.
+    Gone,
+}
+
+impl Bench {
+    /// Resolves when the box is up or can't be had; never if it is not being made. May be dropped and called again.
+    pub(super) async fn opened(&mut self) -> Result<Workbench, WorkbenchError> {
+        match self {
+            Self::Opening(opening) => opening.await,
+            Self::Open(_) | Self::Gone => std::future::pending().await,
+        }
+    }
+
+    /// Whether it is being made.
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self, Self::Opening(_))
+    }
+}
+
+impl Driver {
+    /// Notes that the box is up.
+    pub(super) fn take_box(&mut self, opened: Result<Workbench, WorkbenchError>) -> Result<Result<(), Cut>, Trouble> {
+        match opened {
+            Ok(bench) => {
+                let facts = bench.facts().clone();
+                self.bench = Bench::Open(bench);
+                self.note(Event::BoxOpened { facts })?;
+                Ok(Ok(()))
+            }
+            Err(error) => {
+                self.bench = Bench::Gone;
+                Ok(Err(Cut::NoBox(error)))
+            }
+        }
+    }
+
+    /// Has the run end because of the box.
+    pub(super) fn stop_for(&mut self, error: WorkbenchError) -> Result<(), Trouble> {
+        let trouble = Trouble::from(error);
+        self.note(Event::StopAsked { reason: trouble.reason, why: trouble.line() })?;
+        self.trouble = Some(trouble);
+        Ok(())
+    }
+
+    /// Makes sure that the box is up. False if it is not and the run has been told to stop or to wait for the person.
+    async fn with_box(&mut self) -> Result<bool, Trouble> {
+        while self.bench.is_opening() {
+            let cut = tokio::select! {
+                opened = self.bench.opened() => self.take_box(opened)?,
+                word = self.person.interrupts() => Err(Cut::Word(word)),
+            };
+            match cut {
+                Ok(()) | Err(Cut::Word(Word::Interrupt)) => {}
+                Err(Cut::Word(word)) => {
+                    self.take(word)?;
+                    return Ok(false);
+                }
+                Err(Cut::NoBox(error)) => {
+                    self.stop_for(error)?;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(matches!(self.bench, Bench::Open(_)))
+    }
+
+    /// Answers the first of the open calls that can be, and those that may run beside it.
+    pub(super) async fn run_calls(&mut self, calls: &[ToolCall]) -> Result<(), Trouble> {
+        let read = match self.registry.read(calls) {
+            Ok(read) => read,
+            Err(malformed) => {
+                for (call, outcome) in malformed {
+                    self.note(Event::ToolEnded { call_id: call.id, outcome })?;
+                }
+                return Ok(());
+            }
+        };
+        let batch = first_batch(read);
+        if let [(call, Action::Finish(args))] = &batch[..] {
+            self.note(Event::ToolStarted { call: call.clone() })?;
+            return self.note(Event::FinishClaimed { claim: args.clone().into() }).map(drop);
+        }
+        if !self.with_box().await? {
+            return Ok(());
+        }
+        let mut started = Vec::new();
+        for (call, action) in batch {
+            let entry = self.note(Event::ToolStarted { call: call.clone() })?;
+            started.push(Started { work: format!("c{}", entry.seq), call, action });
+        }
+        self.run_batch(&started).await
+    }
+
+    /// Runs calls at the same time; notes their outcomes in the order of the calls.
+    async fn run_batch(&mut self, batch: &[Started]) -> Result<(), Trouble> {
+        let Bench::Open(bench) = &self.bench else { return Ok(()) };
+        let (tails, progress) = mpsc::unbounded_channel();
+        let cancel = CancellationToken::new();
+        let work = join_all(batch.iter().map(|started| {
+            let (tails, cancel) = (tails.clone(), &cancel);
+            async move {
+                let call = &started.call.id;
+                let mut show = |tail| drop(tails.send(Progress::Output { call: call.clone(), tail }));
+                bench.run(&started.work, &started.action, &mut show, cancel).await
+            }
+        }));
+        let (results, word) = attended(work, progress, &cancel, &mut *self.person, &mut *self.observer).await;
+        let mut gone = None;
+        for (started, result) in batch.iter().zip(results) {
+            let outcome = match result {
+                Ok(done) => self.take_done(done)?,
+                Err(error) => {
+                    gone.get_or_insert(error);
+                    Outcome::words(Status::Unknown, "unknown: the box ended while this call was under way")
+                }
+            };
+            self.note(Event::ToolEnded { call_id: started.call.id.clone(), outcome })?;
+        }
+        if let Some(error) = gone {
+            self.stop_for(error)?;
+        }
+        word.map_or(Ok(()), |word| self.take(word))
+    }
+
+    fn take_done(&mut self, done: Done) -> Result<Outcome, Trouble> {
+        if let Some(info) = done.opened {
+            let log = format!("sessions/{}", info.log);
+            self.note(Event::SessionOpened { session: info.session, shell: info.shell, log })?;
+        }
+        Ok(done.outcome)
+    }
+
+    /// Runs one check.
+    pub(super) async fn run_check(&mut self, check: usize, round: u32) -> Result<(), Trouble> {
+        if !self.with_box().await? {
+            return Ok(());
+        }
+        self.note(Event::CheckStarted { check, round })?;
+        let command = self.state.spec().checks[check].clone();
+        let Bench::Open(bench) = &self.bench else { return Ok(()) };
+        let (_, progress) = mpsc::unbounded_channel();
+        let cancel = CancellationToken::new();
+        let work = bench.check(check, round, &command, &cancel);
+        let (result, word) = attended(work, progress, &cancel, &mut *self.person, &mut *self.observer).await;
+        match result {
+            Ok(result) => self.note(Event::CheckEnded { result }).map(drop)?,
+            Err(error) => self.stop_for(error)?,
+        }
+        word.map_or(Ok(()), |word| self.take(word))
+    }
+
+    /// Brings out what the claim names, removes the box, writes the last entry.
+    pub(super) async fn end(&mut self, ending: Ending) -> Result<Ending, Trouble> {
+        for call in self.state.open_calls().to_vec() {
+            let outcome = Outcome::words(Status::Cancelled, "not run: the run ended before");
+            self.note(Event::ToolEnded { call_id: call.id, outcome })?;
+        }
+        self.collect(&ending.artifacts).await?;
+        if let Some((notes, removed)) = self.close_box().await {
+            self.note(Event::BoxClosed { notes, removed })?;
+        }
+        let Ending { verdict, reason, why, answer, .. } = ending.clone();
+        self.note(Event::RunEnded { verdict, reason, why, answer })?;
+        Ok(ending)
+    }
+
+    async fn collect(&mut self, paths: &[String]) -> Result<(), Trouble> {
+        for path in paths {
+            let Bench::Open(bench) = &self.bench else { return Ok(()) };
+            let results = match bench.collect(path).await {
+                Ok(results) => results,
+                Err(error) => return self.stop_for(error),
+            };
+            for result in results {
+                let event = match result {
+                    Ok(file) => Event::ArtifactCollected {
+                        path: file.path,
+                        stored: file.stored,
+                        size_bytes: file.size_bytes,
+                        sha256: file.sha256,
+                    },
+                    Err((path, why)) => Event::ArtifactRefused { path, why },
+                };
+                self.note(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the box; None if there was none. One that is just being made is waited for, so that it can be removed.
+    pub(super) async fn close_box(&mut self) -> Option<(Vec<String>, bool)> {
+        let bench = match std::mem::replace(&mut self.bench, Bench::Gone) {
+            Bench::Open(bench) => bench,
+            Bench::Opening(opening) => opening.await.ok()?,
+            Bench::Gone => return None,
+        };
+        Some(bench.close().await)
+    }
+}
+
+/// A call that has been noted as started.
+struct Started {
+    /// The name under which the box knows it: the place of its entry, and so unique in the run.
+    work: String,
+    call: ToolCall,
+    action: Action,
+}
+
+/// The first call and those after it that may run at the same time.
+fn first_batch(read: Vec<(ToolCall, Action)>) -> Vec<(ToolCall, Action)> {
+    let mut batch: Vec<(ToolCall, Action)> = Vec::new();
+    for (call, action) in read {
+        if !batch.iter().all(|(_, other)| action.may_run_beside(other)) {
+            break;
+        }
+        batch.push((call, action));
+    }
+    batch
+}
