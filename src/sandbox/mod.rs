@@ -7,6 +7,7 @@ pub mod choose;
 pub mod docker;
 pub mod host;
 pub mod local;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -126,6 +127,10 @@ pub trait Sandbox: Send + Sync {
     async fn destroy(&self, patience: Duration) -> Removal;
 }
 
+/// Says whether a run is being driven by some process. By a name of its own, because `async_trait` ties the lifetime
+/// within a function's type to the call's otherwise.
+pub type IsDriven<'a> = &'a (dyn Fn(&RunId) -> bool + Sync);
+
 /// Makes boxes.
 #[async_trait::async_trait]
 pub trait Backend: Send + Sync {
@@ -139,5 +144,5 @@ pub trait Backend: Send + Sync {
     async fn create(&self, spec: &BoxSpec) -> Result<Box<dyn Sandbox>, SandboxError>;
 
     /// Removes what runs that are no longer driven have left behind; returns what was removed, in words.
-    async fn sweep(&self, is_driven: &(dyn Fn(&RunId) -> bool + Sync)) -> Vec<String>;
+    async fn sweep(&self, is_driven: IsDriven<'_>) -> Vec<String>;
 }

@@ -86,11 +86,6 @@ impl Bundle {
         Ok(Self { dir, dynamic })
     }
 
-    /// The hash that names it.
-    pub(super) fn name(&self) -> String {
-        self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
     /// The words that run the program where the bundle appears as the directory `at`.
     pub(super) fn argv(&self, at: &str) -> Vec<String> {
         let program = format!("{at}/{PROGRAM}");
@@ -101,14 +96,20 @@ impl Bundle {
         }
     }
 
-    /// The bundle as an uncompressed tar with paths below `at` (relative, without a slash at the end).
+    /// The bundle as an uncompressed tar with its files below `at`, and an empty private directory `private`. Both are
+    /// paths relative to the root, without a slash at the end.
     ///
     /// # Errors
     /// When a file can't be read.
-    pub(super) fn tar(&self, at: &str) -> io::Result<Vec<u8>> {
+    pub(super) fn tar(&self, at: &str, private: &str) -> io::Result<Vec<u8>> {
         let mut tar = tar::Builder::new(Vec::new());
         tar.mode(tar::HeaderMode::Deterministic);
         tar.append_dir_all(at, &self.dir)?;
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o700);
+        header.set_size(0);
+        tar.append_data(&mut header, private, io::empty())?;
         tar.into_inner()
     }
 }

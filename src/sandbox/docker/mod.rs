@@ -1,4 +1,127 @@
-//! Boxes from a container engine: Docker or Podman.
+//! Boxes from a container engine, Docker or Podman, in any Linux image.
+//!
+//! The container's first process is the guest, which is this program with its own loader and libraries. An engine's
+//! `exec` is used only to relay the channel where no directory can be shared.
 
 mod bundle;
+mod carry;
+mod cgroup;
 mod connect;
+mod engine;
+mod open;
+mod relay;
+mod running;
+mod shape;
+mod watch;
+
+pub use relay::relay;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use self::bundle::Bundle;
+use self::connect::{Surroundings, words_of};
+use self::engine::{Engine, Owned};
+use super::local::Launch;
+use super::{Backend, BoxSpec, IsDriven, Probe, Sandbox, SandboxError};
+use crate::domain::SandboxKind;
+
+/// The image when none is named.
+pub const DEFAULT_IMAGE: &str = "debian:bookworm";
+
+/// Makes boxes in the engine that the caller's environment names, or in the first that answers at the usual places.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    launch: Launch,
+    image: String,
+    env: BTreeMap<String, String>,
+    home: Option<PathBuf>,
+}
+
+impl Docker {
+    /// Notes where to look: `image` is taken when a box names none, `env` and `home` are the caller's.
+    pub fn new(launch: Launch, image: Option<String>, env: BTreeMap<String, String>, home: Option<PathBuf>) -> Self {
+        Self { launch, image: image.unwrap_or_else(|| DEFAULT_IMAGE.to_owned()), env, home }
+    }
+
+    async fn engine(&self) -> Result<Engine, SandboxError> {
+        Engine::reach(&Surroundings { env: &self.env, home: self.home.as_deref() }).await
+    }
+
+    async fn bundle(&self) -> Result<Bundle, SandboxError> {
+        let (program, cache) = (self.launch.program.clone(), self.guests());
+        let failed = |because: String| SandboxError {
+            what: "cannot make this program fit to run in a container".to_owned(),
+            because: Some(because),
+            hint: Some("run with `--sandbox local`".to_owned()),
+        };
+        let made = tokio::task::spawn_blocking(move || Bundle::of(&program, &cache)).await;
+        made.map_err(|error| failed(error.to_string()))?.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            failed(format!("{error}{cause}"))
+        })
+    }
+
+    /// Where the program is kept as containers see it.
+    fn guests(&self) -> PathBuf {
+        self.launch.state_dir.join("guest")
+    }
+
+    async fn sweep_engine(&self, engine: &Engine, is_driven: IsDriven<'_>) -> Vec<String> {
+        let (containers, volumes) = match engine.owned(&self.launch.state_dir).await {
+            Ok(owned) => owned,
+            Err(error) => return vec![format!("what is left in the engine can't be listed: {}", words_of(&error))],
+        };
+        let mut done = Vec::new();
+        let mut note = |kind: &str, one: &Owned, result: Result<(), bollard::errors::Error>| {
+            done.push(match result {
+                Ok(()) => format!("removed {kind} {} of run {}", one.name, one.run),
+                Err(error) => format!("could not remove {kind} {}: {}", one.name, words_of(&error)),
+            });
+        };
+        for one in containers.iter().filter(|one| !is_driven(&one.run)) {
+            note("container", one, engine.remove_container(&one.name).await);
+        }
+        for one in volumes.iter().filter(|one| !is_driven(&one.run)) {
+            note("volume", one, engine.remove_volume(&one.name).await);
+        }
+        done
+    }
+}
+
+#[async_trait::async_trait]
+impl Backend for Docker {
+    async fn probe(&self) -> Probe {
+        let mut probe = Probe { kind: SandboxKind::Docker, missing: None, capabilities: Vec::new() };
+        let engine = match self.engine().await {
+            Ok(engine) => engine,
+            Err(missing) => return Probe { missing: Some(missing), ..probe },
+        };
+        probe.capabilities.clone_from(&engine.capabilities);
+        probe.missing = match engine.image(&self.image).await {
+            Ok(Some(_)) => self.bundle().await.err(),
+            Ok(None) => engine.obstacle_to_pull(&self.image).await,
+            Err(error) => Some(error),
+        };
+        probe
+    }
+
+    async fn create(&self, spec: &BoxSpec) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let prepare_engine = async {
+            let engine = self.engine().await?;
+            let image = engine.image_or_pull(spec.image.as_ref().unwrap_or(&self.image)).await?;
+            Ok((engine, image))
+        };
+        let ((engine, image), bundle) = tokio::try_join!(prepare_engine, self.bundle())?;
+        let running = open::open(&engine, spec, &bundle, &image).await?;
+        Ok(Box::new(running))
+    }
+
+    async fn sweep(&self, is_driven: IsDriven<'_>) -> Vec<String> {
+        match self.engine().await {
+            Ok(engine) => self.sweep_engine(&engine, is_driven).await,
+            // Without an engine there is nothing left in it that could be found.
+            Err(_) => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Bringing a container up, in the best way that the engine allows, until its guest answers.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, LogsOptionsBuilder, UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
+};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+
+use super::bundle::Bundle;
+use super::carry;
+use super::connect::words_of;
+use super::engine::{Engine, Image, Make, RUN_LABEL, refusal, status};
+use super::relay;
+use super::running::{Container, Running};
+use super::shape::{CONTROL_DIR, Dirs, Keep, PROGRAM_DIR, SOCKET, Shape, Way};
+use super::watch::Arrival;
+use crate::domain::{BoxFacts, Capability, SandboxKind};
+use crate::guest::Client;
+use crate::sandbox::{BoxSpec, SandboxError, secrets};
+
+/// Longest time from the container's start to the guest's first word. Loaded machines need seconds; nothing needs this.
+const GREETING: Duration = Duration::from_secs(60);
+
+/// Directories that an image needs for itself.
+const NOT_WORKSPACES: [&str; 13] =
+    ["/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var"];
+
+/// Makes a container from `image` and waits until its guest answers. Leaves nothing behind when it fails.
+///
+/// # Errors
+/// What stood in the way of the best way to do it, when no other way worked either.
+pub(super) async fn open(
+    engine: &Engine,
+    spec: &BoxSpec,
+    bundle: &Bundle,
+    image: &Image,
+) -> Result<Running, SandboxError> {
+    check_workspace(spec)?;
+    let dirs = Dirs::of(&spec.run_dir);
+    let masks = secrets::below(&spec.workspace, spec.home.as_deref(), &spec.state_dir);
+    let mut first: Option<SandboxError> = None;
+    for (way, keep) in ways(engine, spec)? {
+        if let Err(error) = prepare(&dirs, &spec.workspace, keep) {
+            return Err(no_room(&dirs.all, &error));
+        }
+        let program = bundle.argv(PROGRAM_DIR);
+        let shape = Shape {
+            spec,
+            image,
+            make: engine.make,
+            way,
+            keep,
+            program_dir: &bundle.dir,
+            program: &program,
+            dirs: &dirs,
+            masks: &masks,
+            ulimits: (engine.make == Make::Podman && way == Way::Mounts).then(own_limits),
+            driver: std::process::id(),
+        };
+        let attempt = Attempt { engine, shape: &shape, bundle };
+        match attempt.run().await {
+            Ok((container, guest)) => {
+                let facts = facts(&shape, engine, first.as_ref());
+                return Ok(Running::new(container, guest, facts, dirs, keep));
+            }
+            Err(Stopped::Guest(error)) => return Err(error),
+            Err(Stopped::Engine(error)) => {
+                tracing::debug!(%error, because = error.because, ?way, ?keep, "no container this way");
+                first.get_or_insert(error);
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| SandboxError {
+        what: "no container can be made".to_owned(),
+        because: Some("the engine is far and the workspace was to be written through".to_owned()),
+        hint: Some("leave `--workspace bind` out".to_owned()),
+    }))
+}
+
+fn check_workspace(spec: &BoxSpec) -> Result<(), SandboxError> {
+    if NOT_WORKSPACES.iter().any(|dir| Path::new(dir) == spec.workspace) {
+        return Err(SandboxError {
+            what: format!("cannot show {} in a container", spec.workspace.display()),
+            because: Some("the image has its own".to_owned()),
+            hint: Some("start in a project directory, or run with `--sandbox local`".to_owned()),
+        });
+    }
+    Ok(())
+}
+
+/// The ways to try, best first.
+fn ways(engine: &Engine, spec: &BoxSpec) -> Result<Vec<(Way, Keep)>, SandboxError> {
+    if spec.bind_workspace {
+        return Ok(if engine.far { Vec::new() } else { vec![(Way::Mounts, Keep::Bind)] });
+    }
+    if engine.far {
+        return Ok(vec![(Way::Api, Keep::Copy)]);
+    }
+    let plain = |path: &Path| path.to_str().is_some_and(|path| !path.contains([',', ':', '\\', '"']));
+    let overlay = plain(&spec.workspace) && plain(&spec.run_dir);
+    let first = overlay.then_some((Way::Mounts, Keep::Overlay));
+    Ok(first.into_iter().chain([(Way::Mounts, Keep::Copy), (Way::Api, Keep::Copy)]).collect())
+}
+
+/// Makes the run's directories, with the overlay's empty.
+fn prepare(dirs: &Dirs, workspace: &Path, keep: Keep) -> io::Result<()> {
+    let private = |dir: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    private(&dirs.all)?;
+    private(&dirs.control)?;
+    match fs::remove_file(dirs.control.join(SOCKET)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    if keep == Keep::Overlay {
+        private(&dirs.upper)?;
+        private(&dirs.work)?;
+        // The merged directory shows the upper one's owner and mode.
+        let meta = fs::metadata(workspace)?;
+        fs::set_permissions(&dirs.upper, Permissions::from_mode(meta.mode() & 0o7777))?;
+        let owner = fs::metadata(&dirs.upper)?;
+        if (owner.uid(), owner.gid()) != (meta.uid(), meta.gid()) {
+            // Only root may; for others the directory is theirs anyway or belongs to someone they share it with.
+            let _ = std::os::unix::fs::chown(&dirs.upper, Some(meta.uid()), Some(meta.gid()));
+        }
+    }
+    Ok(())
+}
+
+fn no_room(dir: &Path, error: &io::Error) -> SandboxError {
+    SandboxError {
+        what: format!("cannot prepare {}", dir.display()),
+        because: Some(error.to_string()),
+        hint: Some("name another state directory by `LONGHAUL_STATE_DIR`".to_owned()),
+    }
+}
+
+/// Podman asks for more open files and processes than its own service has where those were lowered, and then fails.
+fn own_limits() -> (u64, u64) {
+    use rustix::process::{Resource, getrlimit};
+    let own = |resource, most: u64| getrlimit(resource).maximum.unwrap_or(most).min(most);
+    (own(Resource::Nofile, 1 << 20), own(Resource::Nproc, 1 << 15))
+}
+
+/// Why an attempt ended.
+enum Stopped {
+    /// The engine would not have it this way; another way may do.
+    Engine(SandboxError),
+    /// The container ran but its guest did not come up, which no other way changes.
+    Guest(SandboxError),
+}
+
+struct Attempt<'a> {
+    engine: &'a Engine,
+    shape: &'a Shape<'a>,
+    bundle: &'a Bundle,
+}
+
+impl Attempt<'_> {
+    async fn run(&self) -> Result<(Container, Client), Stopped> {
+        let name = self.shape.name();
+        let container = Container::new(self.engine.clone(), name, self.shape.volume());
+        let result = match self.start(&container).await {
+            Ok(()) => self.greet(&container).await.map_err(Stopped::Guest),
+            Err(error) => Err(Stopped::Engine(error)),
+        };
+        match result {
+            Ok(guest) => Ok((container, guest)),
+            Err(stopped) => {
+                container.remove().await;
+                Err(stopped)
+            }
+        }
+    }
+
+    async fn start(&self, container: &Container) -> Result<(), SandboxError> {
+        let what = "cannot make a container";
+        let docker = &self.engine.docker;
+        self.create(container).await?;
+        if self.shape.way == Way::Api {
+            self.upload_program(container).await?;
+        }
+        if self.shape.keep == Keep::Copy {
+            self.upload_workspace(container).await?;
+        }
+        docker.start_container(&container.name, None).await.map_err(|error| refusal(what, &error))
+    }
+
+    /// Creates it; what an earlier driver of the same run has left under its name goes first.
+    async fn create(&self, container: &Container) -> Result<(), SandboxError> {
+        let docker = &self.engine.docker;
+        let create = || {
+            let options = CreateContainerOptionsBuilder::new().name(&container.name).build();
+            docker.create_container(Some(options), self.shape.body())
+        };
+        let what = "cannot make a container";
+        let Err(error) = create().await else { return Ok(()) };
+        let left = match status(&error) {
+            Some(409 | 500) => docker.inspect_container(&container.name, None).await.ok(),
+            _ => None,
+        };
+        let labels = left.and_then(|left| left.config?.labels).unwrap_or_default();
+        if labels.get(RUN_LABEL).map(String::as_str) != Some(self.shape.spec.run.as_str()) {
+            return Err(refusal(what, &error));
+        }
+        container.remove().await;
+        create().await.map(|_| ()).map_err(|error| refusal(what, &error))
+    }
+
+    async fn upload_program(&self, container: &Container) -> Result<(), SandboxError> {
+        let bundle = self.bundle.clone();
+        let packed = tokio::task::spawn_blocking(move || pack_program(&bundle)).await;
+        let what = "cannot send the program into the container";
+        let failed = |because: String| SandboxError { what: what.to_owned(), because: Some(because), hint: None };
+        let tar = packed.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+        let options = UploadToContainerOptionsBuilder::new().path("/").build();
+        let body = bollard::body_full(tar.into());
+        let sent = self.engine.docker.upload_to_container(&container.name, Some(options), body).await;
+        sent.map_err(|error| refusal(what, &error))
+    }
+
+    async fn upload_workspace(&self, container: &Container) -> Result<(), SandboxError> {
+        let workspace = self.shape.spec.workspace.clone();
+        let masks: Vec<PathBuf> = self.shape.masks.to_vec();
+        let what = format!("cannot copy {} into the container", workspace.display());
+        let measured = {
+            let (workspace, masks) = (workspace.clone(), masks.clone());
+            tokio::task::spawn_blocking(move || carry::measure(&workspace, &masks)).await
+        };
+        if let Ok(Err(error)) = measured {
+            let because = std::error::Error::source(&error).map(|cause| format!("{error}: {cause}"));
+            return Err(SandboxError {
+                what,
+                because: Some(because.unwrap_or_else(|| error.to_string())),
+                hint: Some("start in a smaller directory, or run with `--sandbox local`, which copies nothing".into()),
+            });
+        }
+        let options = UploadToContainerOptionsBuilder::new().path("/").build();
+        let body = bollard::body_try_stream(carry::pack(&workspace, &masks));
+        let sent = self.engine.docker.upload_to_container(&container.name, Some(options), body).await;
+        sent.map_err(|error| refusal(&what, &error))
+    }
+
+    /// Waits for the guest to answer, for the container to die, or for patience to end.
+    async fn greet(&self, container: &Container) -> Result<Client, SandboxError> {
+        let died = self.death(container);
+        let greeted = async {
+            match self.shape.way {
+                Way::Mounts => self.greet_by_socket().await,
+                Way::Api => self.greet_by_relay(container).await,
+            }
+        };
+        let no_word = |because: String| SandboxError {
+            what: format!("the guest does not come up in `{}`", self.shape.image.name),
+            because: Some(because),
+            hint: Some("name another image with `--image`, or run with `--sandbox local`".to_owned()),
+        };
+        tokio::select! {
+            answer = greeted => answer.map_err(no_word),
+            words = died => Err(no_word(words)),
+            () = tokio::time::sleep(GREETING) => Err(no_word(format!("no word from it in {} s", GREETING.as_secs()))),
+        }
+    }
+
+    async fn greet_by_socket(&self) -> Result<Client, String> {
+        let dirs = self.shape.dirs;
+        let words = |error: io::Error| error.to_string();
+        let arrival = Arrival::in_dir(&dirs.control).map_err(words)?;
+        // Through the descriptor a path of any length fits into a socket's address.
+        let dir = File::open(&dirs.control).map_err(words)?;
+        let address = format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd());
+        let stream = loop {
+            match std::os::unix::net::UnixStream::connect(&address) {
+                Ok(stream) => break stream,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => arrival.next().await.map_err(words)?,
+                // Made, but not listened at yet: the next moment it is.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => tokio::task::yield_now().await,
+                Err(error) => return Err(words(error)),
+            }
+        };
+        let sessions = self.shape.spec.run_dir.join("sessions");
+        fs::create_dir_all(&sessions).map_err(words)?;
+        let logs = File::open(&sessions).map_err(words)?;
+        let token = &self.shape.spec.token;
+        Client::connect(stream, token, Some(logs.into())).await.map_err(|error| error.to_string())
+    }
+
+    async fn greet_by_relay(&self, container: &Container) -> Result<Client, String> {
+        let pipes = relay::open(&self.engine.docker, &container.name, self.shape.program).await;
+        let (reader, writer) = pipes.map_err(|error| words_of(&error))?;
+        let token = &self.shape.spec.token;
+        Client::connect_over(reader, writer, token).await.map_err(|error| error.to_string())
+    }
+
+    /// Ends when the container does; says what it said last.
+    async fn death(&self, container: &Container) -> String {
+        let docker = &self.engine.docker;
+        let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
+        let ended = docker.wait_container(&container.name, Some(options)).next().await;
+        let how = match ended {
+            Some(Ok(ended)) => format!("it ended with code {}", ended.status_code),
+            Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => {
+                format!("it ended with code {code}")
+            }
+            Some(Err(error)) => words_of(&error),
+            None => "it ended".to_owned(),
+        };
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("5").build();
+        let lines: Vec<_> = docker.logs(&container.name, Some(options)).try_collect().await.unwrap_or_default();
+        let said = lines.iter().map(|line| line.to_string().trim().to_owned()).collect::<Vec<_>>().join("; ");
+        if said.is_empty() { how } else { format!("{how}: {said}") }
+    }
+}
+
+/// The program and the directory for its socket, as a tar with paths from the root.
+fn pack_program(bundle: &Bundle) -> io::Result<Vec<u8>> {
+    let inside = |path: &str| path.trim_start_matches('/').to_owned();
+    bundle.tar(&inside(PROGRAM_DIR), &inside(CONTROL_DIR))
+}
+
+fn facts(shape: &Shape<'_>, engine: &Engine, overlay_refused: Option<&SandboxError>) -> BoxFacts {
+    let mut capabilities = engine.capabilities.clone();
+    let copied = shape.keep == Keep::Copy;
+    let because = overlay_refused.map(|error| error.because.clone().unwrap_or_else(|| error.what.clone()));
+    let why = if engine.far { "the engine does not see this machine's files" } else { "the path or the engine" };
+    capabilities.push(Capability {
+        name: "workspace overlay".to_owned(),
+        missing: copied.then(|| because.unwrap_or_else(|| why.to_owned())),
+    });
+    BoxFacts {
+        kind: SandboxKind::Docker,
+        why: shape.spec.why.clone(),
+        id: shape.name(),
+        image: Some(shape.image.name.clone()),
+        image_digest: shape.image.digest.clone(),
+        workspace: shape.spec.workspace.display().to_string(),
+        workspace_mode: shape.keep.word().to_owned(),
+        capabilities,
+    }
+}

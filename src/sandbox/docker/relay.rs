@@ -1,0 +1,98 @@
+//! The channel to a guest whose socket the host can't reach: `agent __relay` runs inside by one `exec` of the engine and
+//! passes bytes between the engine's connection and the socket. Without a terminal, since those are not carried intact.
+
+use std::io;
+use std::path::Path;
+
+use bollard::Docker;
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::exec::{StartExecOptions, StartExecResults};
+use bollard::models::ExecConfig;
+use futures_util::TryStreamExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::io::StreamReader;
+
+use super::shape::{CONTROL_DIR, SOCKET};
+use super::watch::Arrival;
+
+/// Both directions of a relayed channel.
+pub(super) type Pipes = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
+
+/// Starts the relay in a running container.
+///
+/// # Errors
+/// What the engine says.
+pub(super) async fn open(docker: &Docker, container: &str, program: &[String]) -> Result<Pipes, Error> {
+    let mut command = program.to_vec();
+    command.extend(["__relay".to_owned(), format!("{CONTROL_DIR}/{SOCKET}")]);
+    let config = ExecConfig {
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        tty: Some(false),
+        user: Some("0:0".to_owned()),
+        cmd: Some(command),
+        ..ExecConfig::default()
+    };
+    let made = docker.create_exec(container, config).await?;
+    let started = docker.start_exec(&made.id, Some(StartExecOptions::default())).await?;
+    let StartExecResults::Attached { output, input } = started else {
+        return Err(io::Error::other("the engine did not attach to the relay").into());
+    };
+    let answers = output.map_err(io::Error::other).try_filter_map(async |piece| {
+        Ok(match piece {
+            LogOutput::StdOut { message } => Some(message),
+            LogOutput::StdErr { message } => {
+                tracing::warn!(words = %String::from_utf8_lossy(&message).trim(), "relay");
+                None
+            }
+            LogOutput::StdIn { .. } | LogOutput::Console { .. } => None,
+        })
+    });
+    Ok((Box::new(StreamReader::new(Box::pin(answers))), Box::new(input)))
+}
+
+/// What `agent __relay SOCKET` does: passes standard input to the socket and what comes from it to standard output, until
+/// either ends. Waits for the socket to appear, without bound: whoever started it ends it by closing its input.
+///
+/// # Errors
+/// What the socket or the pipes say.
+pub async fn relay(socket: &Path) -> io::Result<()> {
+    let dir = socket.parent().unwrap_or(Path::new("/"));
+    let arrival = Arrival::in_dir(dir)?;
+    let stream = loop {
+        match tokio::net::UnixStream::connect(socket).await {
+            Ok(stream) => break stream,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => arrival.next().await?,
+            // Made, but not listened at yet: the next moment it is.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => tokio::task::yield_now().await,
+            Err(error) => return Err(error),
+        }
+    };
+    let (mut from_guest, mut to_guest) = stream.into_split();
+    let (mut input, mut output) = (tokio::io::stdin(), tokio::io::stdout());
+    let up = async {
+        tokio::io::copy(&mut input, &mut to_guest).await?;
+        to_guest.shutdown().await
+    };
+    let down = pass(&mut from_guest, &mut output);
+    tokio::select! {
+        ended = up => ended,
+        ended = down => ended,
+    }
+}
+
+/// Copies and flushes each piece: standard output is buffered, and the other side waits for the last byte.
+async fn pass(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    use tokio::io::AsyncReadExt as _;
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        let read = from.read(&mut piece).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        to.write_all(&piece[..read]).await?;
+        to.flush().await?;
+    }
+}

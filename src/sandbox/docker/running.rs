@@ -1,0 +1,179 @@
+//! A container that is up: its counters, and its end.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, WaitContainerOptionsBuilder};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio::io::AsyncWriteExt as _;
+
+use super::cgroup::Cgroup;
+use super::connect::words_of;
+use super::engine::Engine;
+use super::shape::{Dirs, Keep};
+use crate::domain::BoxFacts;
+use crate::guest::Client;
+use crate::sandbox::{Counters, Removal, Sandbox};
+
+/// A container with its volume, which are removed when this is dropped before [`Container::remove`] was called: in the
+/// background, since dropping must not wait. What does not get that far is found by its labels later.
+#[derive(Debug)]
+pub(super) struct Container {
+    /// The engine that has it.
+    pub(super) engine: Engine,
+    /// Its name.
+    pub(super) name: String,
+    volume: Option<String>,
+    removed: std::sync::atomic::AtomicBool,
+}
+
+impl Container {
+    /// Takes charge of a container of this name, which need not be there yet.
+    pub(super) fn new(engine: Engine, name: String, volume: Option<String>) -> Self {
+        Self { engine, name, volume, removed: false.into() }
+    }
+
+    /// Removes it; says in words what could not be removed.
+    pub(super) async fn remove(&self) -> Vec<String> {
+        let left = remove(&self.engine, &self.name, self.volume.as_deref()).await;
+        if left.is_empty() {
+            self.removed.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        left
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if self.removed.load(std::sync::atomic::Ordering::Relaxed) {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (engine, name, volume) = (self.engine.clone(), self.name.clone(), self.volume.clone());
+            runtime.spawn(async move { remove(&engine, &name, volume.as_deref()).await });
+        }
+    }
+}
+
+async fn remove(engine: &Engine, name: &str, volume: Option<&str>) -> Vec<String> {
+    let mut left = Vec::new();
+    if let Err(error) = engine.remove_container(name).await {
+        left.push(format!("container {name}: {}", words_of(&error)));
+    }
+    if let Some(volume) = volume
+        && let Err(error) = engine.remove_volume(volume).await
+    {
+        left.push(format!("volume {volume}: {}", words_of(&error)));
+    }
+    left
+}
+
+/// A box in a container.
+#[derive(Debug)]
+pub(super) struct Running {
+    container: Container,
+    guest: Client,
+    facts: BoxFacts,
+    dirs: Dirs,
+    keep: Keep,
+    cgroup: tokio::sync::OnceCell<Option<Cgroup>>,
+}
+
+impl Running {
+    /// Takes charge of a container whose guest answers.
+    pub(super) fn new(container: Container, guest: Client, facts: BoxFacts, dirs: Dirs, keep: Keep) -> Self {
+        Self { container, guest, facts, dirs, keep, cgroup: tokio::sync::OnceCell::new() }
+    }
+
+    async fn find_cgroup(&self) -> Option<Cgroup> {
+        let engine = &self.container.engine;
+        if engine.far {
+            return None;
+        }
+        let found = engine.docker.inspect_container(&self.container.name, None).await.ok()?;
+        Cgroup::of(found.state?.pid.filter(|pid| *pid > 0)?)
+    }
+
+    /// Brings what is in the workspace out to `box/workspace.tar`.
+    async fn save_workspace(&self) -> Result<(), String> {
+        let docker = &self.container.engine.docker;
+        let options = DownloadFromContainerOptionsBuilder::new().path(&self.facts.workspace).build();
+        let mut pieces = docker.download_from_container(&self.container.name, Some(options));
+        let path = self.dirs.all.join("workspace.tar");
+        let saved = async {
+            let mut file = tokio::fs::File::create(&path).await?;
+            while let Some(piece) = pieces.try_next().await.map_err(io::Error::other)? {
+                file.write_all(&piece).await?;
+            }
+            file.sync_data().await
+        };
+        saved.await.map_err(|error| format!("the workspace's changes could not be brought out: {error}"))
+    }
+
+    /// Ends every process: the guest does it in order, the engine by force.
+    async fn end(&self, patience: Duration) {
+        let docker = &self.container.engine.docker;
+        let orderly = async {
+            self.guest.shutdown().await;
+            let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
+            docker.wait_container(&self.container.name, Some(options)).next().await;
+        };
+        if tokio::time::timeout(patience, orderly).await.is_err() {
+            let _ = docker.kill_container(&self.container.name, None).await;
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Sandbox for Running {
+    fn facts(&self) -> &BoxFacts {
+        &self.facts
+    }
+
+    fn guest(&self) -> &Client {
+        &self.guest
+    }
+
+    fn attach_line(&self) -> Option<String> {
+        let tmux = self.guest.welcome().tmux.clone()?;
+        let engine = self.container.engine.make.program();
+        Some(format!("{engine} exec -it {} {tmux} attach", self.container.name))
+    }
+
+    async fn counters(&self) -> Counters {
+        let cgroup = self.cgroup.get_or_init(|| self.find_cgroup()).await;
+        cgroup.as_ref().map(Cgroup::counters).unwrap_or_default()
+    }
+
+    async fn destroy(&self, patience: Duration) -> Removal {
+        self.end(patience).await;
+        let mut left = Vec::new();
+        if self.keep == Keep::Copy
+            && let Err(words) = self.save_workspace().await
+        {
+            left.push(words);
+        }
+        left.extend(self.container.remove().await);
+        for dir in [&self.dirs.control, &self.dirs.work] {
+            if let Err(error) = remove_tree(dir) {
+                left.push(format!("{}: {error}", dir.display()));
+            }
+        }
+        Removal { left }
+    }
+}
+
+/// Removes a directory with all in it; overlayfs leaves directories there that nobody may enter.
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    let inner: PathBuf = dir.join("work");
+    if inner.is_dir() {
+        fs::set_permissions(&inner, fs::Permissions::from_mode(0o700))?;
+    }
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
