@@ -258,3 +258,74 @@ fn broken(error: &reqwest::Error) -> Fault {
     let hint = "check OPENAI_BASE_URL, and that the server runs and can be reached from here";
     Fault { remedy: Remedy::Reach, ..Fault::passing("the model's server can't be reached", because) }.hint(hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::chunk::Reading;
+    use super::*;
+    use crate::model::assemble::Assembled;
+
+    /// What comes out for bytes that come in these parts.
+    fn read(parts: Vec<Vec<u8>>) -> (Result<Assembled, Fault>, Option<End>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let tap = Arc::new(Mutex::new(Tap::default()));
+        let stall = Duration::from_secs(5);
+        let exchange = Exchange { http: client(), stall, tap: Arc::clone(&tap) };
+        let chunks = stream::iter(parts.into_iter().map(|part| Ok(Bytes::from(part)))).boxed();
+        let plain = runtime.block_on(exchange.guarded(chunks).bytes()).unwrap();
+        let mut reading = Reading::default();
+        let taken = String::from_utf8(plain.to_vec()).unwrap().split_terminator("\n\n").try_for_each(|event| {
+            let data = event.strip_prefix("data: ").expect("one line of data per event");
+            reading.take(&serde_json::from_str(data).expect("data is JSON"), &mut |_| {})
+        });
+        let end = tap.lock().unwrap().end.clone();
+        (taken.map(|()| reading.assembly.finish()), end)
+    }
+
+    fn client() -> reqwest::Client {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        reqwest::Client::builder().no_proxy().build().unwrap()
+    }
+
+    fn cut(bytes: &[u8], cuts: &[prop::sample::Index]) -> Vec<Vec<u8>> {
+        let mut at: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+        at.extend([0, bytes.len()]);
+        at.sort_unstable();
+        at.windows(2).map(|pair| bytes[pair[0]..pair[1]].to_vec()).collect()
+    }
+
+    const STREAM: &str = "\u{feff}: hello\r\n\r\ndata: {\"choices\":[{\"delta\":{\"content\":\"Grüße \"}}]}\r\n\r\n\
+        event: ping\ndata: {}\n\ndata: {\"choices\":[{\"delta\":{\"tool_calls\":\ndata: [{\"index\":0,\"id\":\"a\",\
+        \"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":\\\"é\\\"}\"}}]}}]}\n\n\
+        data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\ndata: [DONE] \n\n";
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn any_split_of_a_stream_gives_the_same_answer(cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..30)) {
+            let (answer, end) = read(cut(STREAM.as_bytes(), &cuts));
+            let answer = answer.unwrap();
+            prop_assert_eq!(answer.text, "Grüße ");
+            prop_assert_eq!(&answer.calls[0].arguments, "{\"x\":\"é\"}");
+            prop_assert_eq!(end, Some(End::Done));
+        }
+
+        #[test]
+        fn no_damage_to_a_stream_and_no_cut_makes_it_panic(
+            junk in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            length in any::<prop::sample::Index>(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
+        ) {
+            let mut bytes = STREAM.as_bytes().to_vec();
+            for (at, byte) in junk {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes.truncate(length.index(bytes.len() + 1));
+            prop_assert_eq!(read(cut(&bytes, &cuts)), read(vec![bytes]));
+        }
+    }
+}
