@@ -41,6 +41,15 @@ impl Failure {
         self
     }
 
+    /// Adds the chain below an error whose own words are said already.
+    #[must_use]
+    pub fn because_of_source(self, error: &dyn std::error::Error) -> Self {
+        match error.source() {
+            Some(source) => self.because_of(source),
+            None => self,
+        }
+    }
+
     /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

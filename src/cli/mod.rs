@@ -2,10 +2,18 @@
 
 mod failure;
 mod hidden;
+mod output;
 mod place;
+mod replay;
+mod runs;
+mod target;
+mod verify;
 
 pub use failure::Failure;
 pub use place::Place;
+pub use replay::Replay;
+pub use runs::Runs;
+pub use verify::Verify;
 
 /// The program: reads its surroundings once, does what its arguments say, and returns the exit code.
 pub fn main() -> std::process::ExitCode {

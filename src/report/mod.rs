@@ -2,6 +2,7 @@
 //! from one that is replayed.
 
 mod call;
+mod cast;
 mod live;
 mod markdown;
 mod stream_json;
@@ -11,9 +12,11 @@ mod totals;
 mod visible;
 
 pub use call::call_line;
+pub use cast::{CastHeader, cast};
 pub use live::{Live, LiveOptions};
 pub use markdown::{Closing, markdown};
 pub use stream_json::{JsonMode, JsonOutput, OUTPUT_SCHEMA_VERSION};
+pub use style::{duration as duration_words, size as size_words};
 pub use timeline::{Detail, Timeline, TimelineOptions};
 pub use totals::{End, Totals};
 pub use visible::{visible, visible_line};

@@ -38,7 +38,7 @@ impl Style {
 }
 
 /// A duration as people say it: `0.12 s`, `3.4 s`, `2 min 05 s`, `3 h 07 min`.
-pub(super) fn duration(milliseconds: u64) -> String {
+pub fn duration(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     match seconds {
         0 => format!("0.{:02} s", milliseconds / 10),
@@ -58,7 +58,7 @@ pub(super) fn elapsed(milliseconds: u64) -> String {
 }
 
 /// A size: `12 B`, `3.4 kB`, `5.6 MB`.
-pub(super) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
         1_000..1_000_000 => format!("{}.{} kB", bytes / 1_000, bytes % 1_000 / 100),

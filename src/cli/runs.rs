@@ -1,0 +1,187 @@
+//! `agent runs`: the runs that there are, what they take, and their removal.
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::output::{Stop, finished};
+use super::target::{of_store, store};
+use super::{Failure, Place};
+use crate::domain::ExitReason;
+use crate::journal::{DiskUse, RunDir, RunState, RunStore, RunSummary};
+use crate::report::{duration_words, size_words, visible_line};
+
+/// List, show and remove runs.
+#[derive(Debug, Args)]
+pub struct Runs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List the runs, newest first.
+    Ls {
+        /// Print an array of JSON objects.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one run and where its files are.
+    Show {
+        /// The beginning of its id, or `last`.
+        #[arg(default_value = "last")]
+        run: String,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what runs take on disk.
+    Du {
+        /// Only these: the beginnings of ids, or `last`.
+        runs: Vec<String>,
+    },
+    /// Remove runs with all that belongs to them.
+    Rm {
+        /// The beginnings of their ids, or `last`.
+        #[arg(required = true)]
+        runs: Vec<String>,
+    },
+}
+
+impl Runs {
+    /// Does what was asked and prints to `out`.
+    ///
+    /// # Errors
+    /// Where a run is not there, is driven, or the state directory says no.
+    pub fn run(self, place: &Place, out: &mut dyn Write) -> Result<ExitReason, Failure> {
+        let store = store(place)?;
+        finished(match self.what {
+            What::Ls { json } => list(&store, json, out),
+            What::Show { run, json } => show(&store, &run, json, out),
+            What::Du { runs } => disk_use(&store, &runs, out),
+            What::Rm { runs } => remove(&store, &runs, out),
+        })
+    }
+}
+
+fn list(store: &RunStore, json: bool, out: &mut dyn Write) -> Result<ExitReason, Stop> {
+    let runs = store.list().map_err(|error| of_store(&error))?;
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&runs).map_err(std::io::Error::from)?)?;
+        return Ok(ExitReason::Done);
+    }
+    if runs.is_empty() {
+        writeln!(out, "no runs in {}", visible_line(&store.state_dir().display().to_string()))?;
+        return Ok(ExitReason::Done);
+    }
+    let row = |cells: [&str; 7]| {
+        let [run, started, state, took, turns, tokens, title] = cells;
+        format!("{run:<26}  {started:<20}  {state:<11}  {took:>12}  {turns:>5}  {tokens:>9}  {title}\n")
+    };
+    let mut text = row(["RUN", "STARTED", "STATE", "DURATION", "TURNS", "TOKENS", "TITLE"]);
+    for run in &runs {
+        let started = run.started.map(|time| format!("{time:.0}")).unwrap_or_default();
+        let tokens = (run.usage.input_tokens + run.usage.output_tokens).to_string();
+        text.push_str(&row([
+            run.run.as_str(),
+            &started,
+            state_word(&run.state),
+            &duration_words(run.duration_ms),
+            &run.turns.to_string(),
+            &tokens,
+            &visible_line(&run.title),
+        ]));
+    }
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(ExitReason::Done)
+}
+
+fn show(store: &RunStore, name: &str, json: bool, out: &mut dyn Write) -> Result<ExitReason, Stop> {
+    let run = find(store, name)?;
+    let summary = RunSummary::read(&run);
+    let disk = DiskUse::of(run.path());
+    let path = run.path().display().to_string();
+    if json {
+        let mut object = serde_json::to_value(&summary).map_err(std::io::Error::from)?;
+        object["path"] = json!(path);
+        object["disk"] = json!(disk);
+        writeln!(out, "{}", serde_json::to_string_pretty(&object).map_err(std::io::Error::from)?)?;
+        return Ok(ExitReason::Done);
+    }
+    let usage = summary.usage;
+    let started = summary.started.map(|time| format!("{time:.0}")).unwrap_or_default();
+    let report = run.report();
+    let fields = [
+        ("run", summary.run.to_string()),
+        ("title", summary.title),
+        ("state", state_words(&summary.state)),
+        ("started", started),
+        ("duration", duration_words(summary.duration_ms)),
+        ("turns", summary.turns.to_string()),
+        ("tokens", format!("{} in, {} cached, {} out", usage.input_tokens, usage.cached_tokens, usage.output_tokens)),
+        ("model", summary.model),
+        ("workspace", summary.workspace),
+        ("on disk", format!("{} in {} files", size_words(disk.size_bytes), disk.files)),
+        ("path", path),
+        ("report", if report.exists() { report.display().to_string() } else { "none".to_owned() }),
+    ];
+    for (name, value) in fields {
+        writeln!(out, "{name:<9}  {}", visible_line(&value))?;
+    }
+    out.flush()?;
+    Ok(ExitReason::Done)
+}
+
+fn disk_use(store: &RunStore, names: &[String], out: &mut dyn Write) -> Result<ExitReason, Stop> {
+    let runs: Vec<RunDir> = if names.is_empty() {
+        store.ids().map_err(|error| of_store(&error))?.iter().map(|id| store.run(id)).collect()
+    } else {
+        names.iter().map(|name| find(store, name)).collect::<Result<_, _>>()?
+    };
+    let mut sum = 0;
+    for run in &runs {
+        let disk = DiskUse::of(run.path());
+        sum += disk.size_bytes;
+        writeln!(out, "{:>10}  {}", size_words(disk.size_bytes), run.id())?;
+    }
+    writeln!(out, "{:>10}  in all", size_words(sum))?;
+    out.flush()?;
+    Ok(ExitReason::Done)
+}
+
+fn remove(store: &RunStore, names: &[String], out: &mut dyn Write) -> Result<ExitReason, Stop> {
+    let runs: Vec<RunDir> = names.iter().map(|name| find(store, name)).collect::<Result<_, _>>()?;
+    for run in &runs {
+        match store.remove(run) {
+            Err(_) if !run.path().exists() => {}
+            removed => removed.map_err(|error| of_store(&error))?,
+        }
+        writeln!(out, "removed {}", run.id())?;
+    }
+    out.flush()?;
+    Ok(ExitReason::Done)
+}
+
+fn find(store: &RunStore, name: &str) -> Result<RunDir, Failure> {
+    store.find(name).map_err(|error| of_store(&error))
+}
+
+fn state_word(state: &RunState) -> &'static str {
+    match state {
+        RunState::Running { .. } => "running",
+        RunState::Ended { verdict, .. } => verdict.word(),
+        RunState::Interrupted => "interrupted",
+        RunState::Broken { .. } => "broken",
+    }
+}
+
+fn state_words(state: &RunState) -> String {
+    match state {
+        RunState::Running { pid: Some(pid) } => format!("running, driven by process {pid}"),
+        RunState::Ended { verdict, reason } => format!("{}, exit code {}", verdict.word(), reason.code()),
+        RunState::Broken { why } => format!("broken: {why}"),
+        RunState::Running { pid: None } | RunState::Interrupted => state_word(state).to_owned(),
+    }
+}
