@@ -2,15 +2,18 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::Place;
 use crate::guest::{self, GuestSetup, SETUP_VAR};
+use crate::sandbox::docker;
 
 /// Runs a hidden subcommand if `args` (without the program's name) name one.
 pub(super) fn dispatch(args: &[std::ffi::OsString], place: &Place) -> Option<ExitCode> {
     let done = match args.first()?.to_str()? {
         "__guest" => serve_guest(place),
+        "__relay" => relay(args.get(1).map(Path::new)),
         _ => return None,
     };
     Some(match done {
@@ -20,6 +23,17 @@ pub(super) fn dispatch(args: &[std::ffi::OsString], place: &Place) -> Option<Exi
             ExitCode::FAILURE
         }
     })
+}
+
+fn relay(socket: Option<&Path>) -> io::Result<()> {
+    let Some(socket) = socket else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no socket is named"));
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(docker::relay(socket));
+    // Standard input is read by a thread that nothing can wake.
+    runtime.shutdown_background();
+    done
 }
 
 fn serve_guest(place: &Place) -> io::Result<()> {
