@@ -2,3 +2,4 @@
 
 mod house;
 mod model_server;
+mod model_wire;

@@ -182,7 +182,11 @@ impl Reply {
                     Some(Step::Bytes(bytes)) => return Some((Ok(Bytes::from(bytes)), (steps, gone))),
                     Some(Step::Pause(pause)) => tokio::time::sleep(pause).await,
                     Some(Step::Hang) => std::future::pending().await,
-                    Some(Step::Abort) => return Some((Err(std::io::Error::other("told to abort")), (steps, gone))),
+                    Some(Step::Abort) => {
+                        // What was said before is sent before the line goes dead.
+                        tokio::task::yield_now().await;
+                        return Some((Err(std::io::Error::other("told to abort")), (steps, gone)));
+                    }
                     None => {
                         gone.served();
                         return None;
