@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::Place;
+use crate::domain::SessionName;
 use crate::guest::{self, GuestSetup, SETUP_VAR};
 use crate::sandbox::docker;
 
@@ -14,6 +15,7 @@ pub(super) fn dispatch(args: &[std::ffi::OsString], place: &Place) -> Option<Exi
     let done = match args.first()?.to_str()? {
         "__guest" => serve_guest(place),
         "__relay" => relay(args.get(1).map(Path::new)),
+        "__view" => view_session(args),
         _ => return None,
     };
     Some(match done {
@@ -43,4 +45,10 @@ fn serve_guest(place: &Place) -> io::Result<()> {
     };
     let setup: GuestSetup = serde_json::from_str(json)?;
     guest::serve(setup)
+}
+
+fn view_session(args: &[std::ffi::OsString]) -> io::Result<()> {
+    let [_, socket, session] = args else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let session = session.to_str().and_then(|name| SessionName::new(name).ok());
+    guest::view(Path::new(socket), session.ok_or(io::ErrorKind::InvalidInput)?)
 }

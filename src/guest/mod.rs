@@ -1,11 +1,29 @@
 //! The supervisor inside the box: owns the PTYs, writes the logs, knows the exits, and outlives `agent`.
+//!
+//! [`serve`] is the guest, [`Client`] the host's end of the channel to it, [`view`] the program in a window of the tmux
+//! view. What a box prints is never pushed: it lies in logs that the host reads by range.
 
+mod check;
 mod client;
+mod command;
+mod connection;
 mod error;
+mod files;
 mod frame;
+mod life;
+mod log;
+mod marks;
+mod proc;
 mod protocol;
+mod pty;
 mod server;
+mod session;
 mod setup;
+mod shell;
+mod supervisor;
+mod tmux;
+mod view;
+mod viewer;
 
 pub use client::Client;
 pub use error::GuestError;
@@ -15,3 +33,4 @@ pub use protocol::{
 };
 pub use server::serve;
 pub use setup::{Control, GuestSetup, SETUP_VAR};
+pub use viewer::view;

@@ -1,0 +1,520 @@
+//! A session: a named shell on a terminal, what it runs, what it says of itself.
+//!
+//! Only decisions and small writes happen here; [`super::life`] reads the terminal and waits.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rustix::process::Signal;
+use rustix::termios::Termios;
+use sha2::{Digest, Sha256};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::command::{Command, Record};
+use super::log::RawLog;
+use super::marks::{Found, Mark};
+use super::protocol::{
+    Event, Interrupted, OpenSession, Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize,
+};
+use super::pty::{Program, Pty, same_modes};
+use super::shell::{Shell, Wrapped, title};
+use super::supervisor::{Known, Supervisor, refusal_of, refuse, require_dir, signal_group, signal_process};
+use super::{life, proc};
+use crate::domain::{Exit, SessionName};
+
+/// Pieces of typed text that may wait for a program that doesn't read.
+const TYPED_AHEAD: usize = 256;
+
+/// How often marks are set anew before a shell is given up.
+const REARM_TRIES: u32 = 3;
+
+/// A named shell on a terminal.
+pub(super) struct Session {
+    /// Its log.
+    pub(super) log: Rc<RawLog>,
+    /// Told when the watch on the shell has to begin anew.
+    pub(super) wake: Notify,
+    boss: Rc<Supervisor>,
+    name: SessionName,
+    env: Vec<(String, String)>,
+    user_rc: Option<String>,
+    keys: mpsc::Sender<Bytes>,
+    closing: Cell<bool>,
+    inner: RefCell<Inner>,
+}
+
+/// A shell that has just been started.
+pub(super) struct Born {
+    /// Its terminal.
+    pub(super) pty: Rc<Pty>,
+    /// How it will end.
+    pub(super) exit: oneshot::Receiver<Exit>,
+    /// What its marks carry.
+    pub(super) nonce: String,
+}
+
+struct Inner {
+    shell: Shell,
+    pty: Option<Rc<Pty>>,
+    pid: i32,
+    argv: Option<Vec<u8>>,
+    nonce: String,
+    ready: bool,
+    user_rc_failed: bool,
+    note: Option<String>,
+    cwd: String,
+    size: TermSize,
+    seq: u64,
+    last_status: i32,
+    typed_into: bool,
+    modes: Option<Termios>,
+    edits: bool,
+    heal: bool,
+    active: Option<Active>,
+}
+
+struct Active {
+    command: Rc<Command>,
+    seq: u64,
+    stage: Stage,
+    text: Bytes,
+    cwd: Option<String>,
+    rearmed: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Waits for the shell's first prompt.
+    Queued,
+    /// Handed to the shell.
+    Typed,
+    /// The shell says that it has begun.
+    Begun,
+    /// The shell has lost its marks and is being given new ones.
+    Rearming,
+}
+
+impl Session {
+    /// Opens a session: its shell is started at once, in the background.
+    ///
+    /// # Errors
+    /// When there is no such shell or directory.
+    pub(super) fn open(boss: &Rc<Supervisor>, ask: OpenSession) -> Result<Rc<Self>, Refusal> {
+        if let Ok(open) = boss.session(&ask.session) {
+            return Ok(open);
+        }
+        let shell = match &ask.shell {
+            Some(path) => Shell::at(Path::new(path)),
+            None => boss.shell.clone(),
+        };
+        let wanted = ask.shell.as_deref().unwrap_or("a shell (bash, dash, ash or sh)");
+        let shell = shell.ok_or_else(|| refuse(RefusalKind::Missing, format!("the box does not have {wanted}")))?;
+        let cwd = ask.cwd.unwrap_or_else(|| boss.setup.cwd.to_string_lossy().into_owned());
+        require_dir(Path::new(&cwd))?;
+        let dir = boss.runtime_path("s");
+        std::fs::create_dir_all(&dir).map_err(|error| refusal_of(&error, &dir.to_string_lossy()))?;
+        let log = boss.store().open_log(ask.session.as_str(), Instant::now());
+        let log = log.map_err(|error| refusal_of(&error, "the session's log"))?;
+        let mut env = boss.setup.base_env.clone();
+        env.extend(ask.env);
+        let user_rc = match shell.dialect {
+            super::shell::Dialect::Bash => env.get("HOME").map(|home| format!("{home}/.bashrc")),
+            _ => env.get("ENV").cloned(),
+        };
+        let (keys, typed) = mpsc::channel(TYPED_AHEAD);
+        let inner = Inner::new(shell, cwd, ask.size);
+        let session = Rc::new(Self {
+            log,
+            wake: Notify::new(),
+            boss: boss.clone(),
+            name: ask.session.clone(),
+            env: env.into_iter().collect(),
+            user_rc,
+            keys,
+            closing: Cell::new(false),
+            inner: RefCell::new(inner),
+        });
+        boss.sessions.borrow_mut().insert(ask.session, session.clone());
+        life::begin(session.clone(), typed);
+        Ok(session)
+    }
+
+    /// Starts a command, at once or as soon as the shell is ready.
+    ///
+    /// # Errors
+    /// For a command with NUL, a directory that is not there, a disk that takes no record.
+    pub(super) fn run(&self, ask: RunCommand, text: Bytes) -> Result<Start, Refusal> {
+        let now = Instant::now();
+        if let Some(known) = self.boss.command(&ask.id) {
+            return Ok(Start::Known(match known {
+                Known::Live(command) => command.state(now),
+                Known::Recorded(state) => state,
+            }));
+        }
+        if let Some(busy) = self.busy(now) {
+            return Ok(Start::Busy(busy));
+        }
+        if text.contains(&0) {
+            return Err(refuse(RefusalKind::Invalid, "a command can't contain NUL, no shell can read it"));
+        }
+        let cwd = ask.cwd.map(|dir| Path::new(&self.inner.borrow().cwd).join(dir).to_string_lossy().into_owned());
+        if let Some(dir) = &cwd {
+            require_dir(Path::new(dir))?;
+        }
+        let name = Some(self.name.clone());
+        let command = Rc::new(Command::new(ask.id.clone(), name, title(&text), self.log.clone(), now));
+        self.boss.command_starts(&ask.id, &command)?;
+        let mut inner = self.inner.borrow_mut();
+        inner.seq += 1;
+        let seq = inner.seq;
+        let started = command.clone();
+        inner.active = Some(Active { command, seq, stage: Stage::Queued, text, cwd, rearmed: 0 });
+        if inner.ready {
+            self.type_command(&mut inner);
+        }
+        drop(inner);
+        self.wake.notify_one();
+        Ok(Start::Started(started.state(now)))
+    }
+
+    /// Types as a person would.
+    ///
+    /// # Errors
+    /// When too much is waiting to be read already.
+    pub(super) fn type_keys(&self, keys: Bytes) -> Result<(), Refusal> {
+        let mut inner = self.inner.borrow_mut();
+        if inner.active.is_none() {
+            inner.typed_into = true;
+        }
+        let full = |_| refuse(RefusalKind::Full, format!("nothing reads what is typed into session `{}`", self.name));
+        self.keys.try_send(keys).map_err(full)
+    }
+
+    /// Sends SIGINT to the foreground process group.
+    pub(super) fn interrupt(&self) -> Interrupted {
+        let inner = self.inner.borrow();
+        let group = inner.pty.as_ref().and_then(|pty| pty.foreground()).unwrap_or(inner.pid);
+        signal_group(group, Signal::INT);
+        Interrupted { group: u32::try_from(group).unwrap_or(0), shell: group == inner.pid }
+    }
+
+    /// Changes the size.
+    pub(super) fn resize(&self, size: TermSize) -> Result<(), Refusal> {
+        let mut inner = self.inner.borrow_mut();
+        inner.size = size;
+        let Some(pty) = &inner.pty else { return Ok(()) };
+        pty.resize(size).map_err(|error| refusal_of(&error, "the terminal's size"))
+    }
+
+    /// Ends the shell and what runs in its foreground.
+    pub(super) fn close(&self) {
+        self.closing.set(true);
+        let inner = self.inner.borrow();
+        if let Some(group) = inner.pty.as_ref().and_then(|pty| pty.foreground()) {
+            signal_group(group, Signal::HUP);
+        }
+        signal_process(inner.pid, Signal::KILL);
+    }
+
+    /// What is known of it.
+    pub(super) fn info(&self) -> SessionInfo {
+        let inner = self.inner.borrow();
+        SessionInfo {
+            session: self.name.clone(),
+            shell: inner.shell.path.to_string_lossy().into_owned(),
+            pid: u32::try_from(inner.pid).unwrap_or(0),
+            log: self.log.name.clone(),
+            log_size: self.log.size(),
+            cwd: Some(inner.cwd.clone()),
+            command: inner.active.as_ref().map(|active| active.command.state(Instant::now())),
+            ready: inner.ready,
+            note: inner.note.clone(),
+        }
+    }
+
+    /// The size of its terminal.
+    pub(super) fn size(&self) -> TermSize {
+        self.inner.borrow().size
+    }
+
+    /// The terminal that has its shell now.
+    pub(super) fn pty(&self) -> Option<Rc<Pty>> {
+        self.inner.borrow().pty.clone()
+    }
+
+    /// Starts the shell, the first one or the next.
+    pub(super) fn start_shell(&self) -> io::Result<Born> {
+        let mut inner = self.inner.borrow_mut();
+        if !Path::new(&inner.cwd).is_dir() {
+            inner.cwd = self.boss.setup.cwd.to_string_lossy().into_owned();
+        }
+        let nonce = self.nonce();
+        let rc = self.file(".rc");
+        let user_rc = self.user_rc.as_deref().filter(|_| !inner.user_rc_failed);
+        std::fs::write(&rc, inner.shell.rc(&nonce, user_rc))?;
+        let (argv, variable) = inner.shell.interactive(&rc);
+        let mut env = self.env.clone();
+        env.retain(|(name, _)| name != "ENV");
+        env.extend(variable);
+        let (pty, pid) = Pty::spawn(&Program { argv: &argv, env: &env, cwd: &inner.cwd }, inner.size)?;
+        let exit = self.boss.watch_child(pid);
+        let pty = Rc::new(pty);
+        inner.pty = Some(pty.clone());
+        inner.pid = pid;
+        inner.argv = None;
+        inner.nonce.clone_from(&nonce);
+        inner.ready = false;
+        inner.modes = None;
+        inner.heal = false;
+        inner.typed_into = false;
+        inner.last_status = 0;
+        Ok(Born { pty, exit, nonce })
+    }
+
+    /// Takes note of a mark.
+    pub(super) fn marked(&self, found: Found) {
+        match found.mark {
+            Mark::Begin { seq } => {
+                let mut inner = self.inner.borrow_mut();
+                let active = inner.active.as_mut().filter(|active| active.seq == seq && active.stage == Stage::Typed);
+                if let Some(active) = active {
+                    active.stage = Stage::Begun;
+                    active.command.begins_at(found.end);
+                }
+            }
+            Mark::Prompt { status, seq, rearmed } => self.prompted(status, seq, rearmed, found.start),
+        }
+    }
+
+    fn prompted(&self, status: i32, seq: u64, rearmed: bool, at: u64) {
+        let mut inner = self.inner.borrow_mut();
+        if let Some(cwd) = proc::cwd(inner.pid) {
+            inner.cwd = cwd;
+        }
+        if !inner.ready || rearmed {
+            inner.ready = true;
+            inner.argv = proc::argv(inner.pid);
+            inner.modes = None;
+            for part in [".rc", ".arm"] {
+                // It holds the nonce; the shell has read it.
+                let _ = std::fs::remove_file(self.file(part));
+            }
+        }
+        inner.heal_terminal();
+        inner.typed_into = false;
+        let over = |active: &mut Active| active.seq == seq && active.stage != Stage::Queued;
+        if let Some(active) = inner.active.take_if(over) {
+            let exit = (!rearmed).then_some(Exit::Code(status));
+            inner.last_status = if rearmed { 0 } else { status };
+            let replaced = "the shell lost its marks (it was replaced, or its prompt or its error output redirected) \
+                            and has been given new ones; the command's exit status is not known";
+            self.finish(&inner, &active, exit, at, rearmed.then(|| replaced.to_owned()));
+        } else if inner.active.as_ref().is_some_and(|active| active.stage == Stage::Queued) {
+            self.type_command(&mut inner);
+        }
+    }
+
+    /// Takes note of the shell's end; whether it is to have a successor.
+    pub(super) fn shell_ended(&self, exit: Exit) -> bool {
+        let record = Record::ShellExited { session: self.name.clone(), exit, log_size: self.log.size() };
+        // With a full disk it can still be told to who is connected.
+        let _ = self.boss.record(&record);
+        let mut inner = self.inner.borrow_mut();
+        inner.pty = None;
+        let was_ready = std::mem::take(&mut inner.ready);
+        let mut goes_on = !self.closing.get();
+        if goes_on && !was_ready {
+            goes_on = !inner.user_rc_failed && self.user_rc.is_some();
+            let file = self.user_rc.as_deref().unwrap_or_default();
+            inner.note = Some(if goes_on {
+                format!("the shell ended while it read {file} ({exit}); it was started again without it")
+            } else {
+                format!("the shell ended before its first prompt ({exit})")
+            });
+            inner.user_rc_failed = true;
+        }
+        let queued = |active: &Active| active.stage == Stage::Queued;
+        if !(goes_on && inner.active.as_ref().is_some_and(queued))
+            && let Some(active) = inner.active.take()
+        {
+            let successor = match goes_on {
+                true => {
+                    format!("the command ended the session's shell ({exit}); a new one was started in {}", inner.cwd)
+                }
+                false => format!("the session's shell has ended ({exit}) and the session is closed"),
+            };
+            let exit = (active.stage != Stage::Queued).then_some(exit);
+            self.finish(&inner, &active, exit, self.log.size(), Some(successor));
+        }
+        drop(inner);
+        self.boss.tell(Event::SessionExited { session: self.name.clone(), exit, respawned: goes_on }, Bytes::new());
+        if !goes_on {
+            self.boss.sessions.borrow_mut().remove(&self.name);
+        }
+        goes_on
+    }
+
+    /// Whether something is under way that the shell might fail to tell the end of.
+    pub(super) fn is_watched(&self) -> bool {
+        let inner = self.inner.borrow();
+        !inner.ready || inner.active.is_some()
+    }
+
+    /// Looks whether the shell, silent for a while, can still be expected to tell.
+    pub(super) fn look(&self) {
+        let mut inner = self.inner.borrow_mut();
+        let Some(pty) = inner.pty.clone() else { return };
+        let pid = inner.pid;
+        let Some(waits) = proc::waits(pid) else { return };
+        if pty.foreground() != Some(pid) || waits == proc::Waits::Other {
+            return;
+        }
+        if !inner.ready {
+            // A start-up file that asks for input, or that turned the shell into something else.
+            if !inner.user_rc_failed && self.user_rc.is_some() {
+                signal_process(pid, Signal::KILL);
+            }
+            return;
+        }
+        let uncooked = pty.is_uncooked();
+        let argv = proc::argv(pid);
+        if argv == inner.argv {
+            let prompt = if inner.edits { uncooked } else { proc::at_prompt(inner.shell.dialect, waits, uncooked) };
+            if prompt {
+                self.rearm(&mut inner);
+            }
+            return;
+        }
+        let program = proc::program(argv.as_deref().unwrap_or_default());
+        let shell = super::shell::dialect_of(&program);
+        match shell.filter(|dialect| uncooked || proc::at_prompt(*dialect, waits, uncooked)) {
+            Some(dialect) => {
+                inner.shell.dialect = dialect;
+                self.rearm(&mut inner);
+            }
+            None => {
+                if let Some(active) = &inner.active {
+                    active.command.set_phase(Phase::Deaf { program });
+                }
+            }
+        }
+    }
+
+    fn busy(&self, now: Instant) -> Option<super::protocol::CommandState> {
+        let inner = self.inner.borrow();
+        if let Some(active) = &inner.active {
+            return Some(active.command.state(now));
+        }
+        // A person may have started something by hand.
+        let group = inner.pty.as_ref().and_then(|pty| pty.foreground())?;
+        if group == inner.pid || !inner.ready {
+            return None;
+        }
+        let program = proc::program(&proc::argv(group).unwrap_or_default());
+        let by_hand = format!("{program} (started by hand)");
+        let command = Command::new(String::new(), Some(self.name.clone()), by_hand, self.log.clone(), now);
+        command.set_phase(Phase::Running);
+        Some(command.state(now))
+    }
+
+    fn type_command(&self, inner: &mut Inner) {
+        let typed_into = std::mem::take(&mut inner.typed_into);
+        let heal = std::mem::take(&mut inner.heal);
+        let (shell, last_status) = (inner.shell.clone(), inner.last_status);
+        let Some(active) = &mut inner.active else { return };
+        let (path, body) = (self.file(""), self.file(&format!(".{}", active.seq)));
+        let wrapped =
+            Wrapped { seq: active.seq, body: &body, text: &active.text, cwd: active.cwd.as_deref(), last_status, heal };
+        let written = std::fs::write(&body, &active.text).and_then(|()| std::fs::write(&path, shell.wrapper(&wrapped)));
+        active.text = Bytes::new();
+        active.stage = Stage::Typed;
+        if let Err(error) = written {
+            // The shell will find no file and say so.
+            inner.note = Some(format!("{path}: {error}"));
+        }
+        let clear = if typed_into { "\x03" } else { "" };
+        self.type_own(format!("{clear}{}", Shell::type_in(&path)));
+    }
+
+    fn rearm(&self, inner: &mut Inner) {
+        let pid = inner.pid;
+        let Some(active) = inner.active.as_mut().filter(|active| active.stage != Stage::Queued) else { return };
+        active.stage = Stage::Rearming;
+        active.rearmed += 1;
+        let arm = inner.shell.arm(&inner.nonce, active.seq, "r");
+        if active.rearmed > REARM_TRIES || std::fs::write(self.file(".arm"), arm).is_err() {
+            signal_process(pid, Signal::KILL);
+            return;
+        }
+        self.type_own(Shell::type_in(&self.file(".arm")));
+    }
+
+    fn type_own(&self, text: String) {
+        // Full only if a person's typing is not read: then the shell is not at its prompt, and the watch sees to it.
+        let _ = self.keys.try_send(text.into());
+    }
+
+    fn finish(&self, inner: &Inner, active: &Active, exit: Option<Exit>, end: u64, respawned: Option<String>) {
+        // Gone already if it was never typed.
+        let _ = std::fs::remove_file(self.file(&format!(".{}", active.seq)));
+        let end = active.command.end(exit, end, Instant::now());
+        let end = super::protocol::CommandEnd { cwd: Some(inner.cwd.clone()), respawned, ..end };
+        self.boss.command_ended(&active.command, end);
+    }
+
+    fn nonce(&self) -> String {
+        // The token is the box's secret, and the log has grown since the last time.
+        let seed = format!("{}\n{}\n{}", self.boss.setup.token, self.name, self.log.size());
+        let digest = Sha256::digest(seed);
+        // Upper case, so that a terminal that changes case does no harm.
+        digest[..12].iter().fold(String::new(), |nonce, byte| nonce + &format!("{byte:02X}"))
+    }
+
+    fn file(&self, part: &str) -> String {
+        self.boss.runtime_path("s").join(format!("{}{part}", self.name)).to_string_lossy().into_owned()
+    }
+}
+
+impl Inner {
+    fn new(shell: Shell, cwd: String, size: TermSize) -> Self {
+        Self {
+            shell,
+            pty: None,
+            pid: 0,
+            argv: None,
+            nonce: String::new(),
+            ready: false,
+            user_rc_failed: false,
+            note: None,
+            cwd,
+            size,
+            seq: 0,
+            last_status: 0,
+            typed_into: false,
+            modes: None,
+            edits: false,
+            heal: false,
+            active: None,
+        }
+    }
+
+    /// Sets the terminal's modes back to what they were at the first prompt.
+    fn heal_terminal(&mut self) {
+        let Some(pty) = &self.pty else { return };
+        let Some(now) = pty.modes() else { return };
+        let Some(first) = &self.modes else {
+            self.edits = pty.is_uncooked();
+            self.modes = Some(now);
+            return;
+        };
+        if !same_modes(first, &now) {
+            pty.set_modes(first);
+            // A line editor sets its own modes and brings the old ones back for the command.
+            self.heal = self.edits;
+        }
+    }
+}

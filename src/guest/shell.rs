@@ -1,0 +1,212 @@
+//! What shells are told: the start-up file that makes them say where they stand, and the file around each command.
+//!
+//! A command is a file that the shell reads with `.`, so nothing in it can break the channel: not quotes, not heredocs,
+//! not length. The end of a command is told by the prompt and not by a line after the command, so a syntax error,
+//! Ctrl-C or `return` is told as well. The nonce stands in a shell variable that is never exported.
+
+use std::path::{Path, PathBuf};
+
+/// Longest piece of a command that is shown to a person in its place.
+const SHOWN: usize = 150;
+
+/// How a shell has to be spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// GNU bash.
+    Bash,
+    /// dash and whatever else is just POSIX.
+    Posix,
+    /// busybox: POSIX with a line editor of its own.
+    Busybox,
+}
+
+/// A shell inside the box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shell {
+    /// Its path.
+    pub(super) path: PathBuf,
+    /// How it has to be spoken to.
+    pub(super) dialect: Dialect,
+}
+
+impl Shell {
+    /// The shell at `path`, if there is a program.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        let real = path.canonicalize().ok().filter(|real| real.is_file())?;
+        let dialect = dialect_of(real.file_name()?.to_str()?).unwrap_or(Dialect::Posix);
+        // bash under the name `sh` would be another shell.
+        let path = if dialect == Dialect::Bash { real } else { path.to_owned() };
+        Some(Self { path, dialect })
+    }
+
+    /// The best shell that the directories of `search` (as in `PATH`) and the usual ones have.
+    pub(super) fn best(search: &str) -> Option<Self> {
+        let dirs: Vec<&str> =
+            search.split(':').filter(|dir| dir.starts_with('/')).chain(["/bin", "/usr/bin"]).collect();
+        let names = ["bash", "dash", "ash", "sh"];
+        names.iter().find_map(|name| dirs.iter().find_map(|dir| Self::at(&Path::new(dir).join(name))))
+    }
+
+    /// Program and arguments of an interactive shell that reads `rc` first, and the variable that makes it.
+    pub(super) fn interactive(&self, rc: &str) -> (Vec<String>, Option<(String, String)>) {
+        let path = self.path.to_string_lossy().into_owned();
+        match self.dialect {
+            Dialect::Bash => {
+                (["--noediting", "--rcfile", rc, "-i"].iter().fold(vec![path], |words, word| with(words, word)), None)
+            }
+            Dialect::Posix => (vec![path, "-i".into()], Some(("ENV".into(), rc.into()))),
+            Dialect::Busybox => {
+                let applet = self.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("busybox"));
+                let words = if applet { vec![path, "ash".into(), "-i".into()] } else { vec![path, "-i".into()] };
+                (words, Some(("ENV".into(), rc.into())))
+            }
+        }
+    }
+
+    /// Program and arguments that run the file at `script` without a terminal.
+    pub(super) fn batch(&self, script: &str) -> Vec<String> {
+        let path = self.path.to_string_lossy().into_owned();
+        let applet = self.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("busybox"));
+        if applet { vec![path, "ash".into(), script.into()] } else { vec![path, script.into()] }
+    }
+
+    /// The start-up file: the user's own first (`user_rc`), then the marks.
+    pub(super) fn rc(&self, nonce: &str, user_rc: Option<&str>) -> String {
+        let user = match (user_rc, self.dialect) {
+            (None, _) => String::new(),
+            (Some(file), _) => format!("if [ -r {0} ]; then . {0}; fi\n", quote(file)),
+        };
+        format!("{user}{}", self.arm(nonce, 0, ""))
+    }
+
+    /// Lines that set the marks in a shell that has none (any more). With `flag` `r` its next prompt says so.
+    pub(super) fn arm(&self, nonce: &str, seq: u64, flag: &str) -> String {
+        let bash = match self.dialect {
+            Dialect::Bash => {
+                "\\builtin unalias builtin command . return 2>/dev/null\n\
+                 \\builtin trap - DEBUG RETURN ERR\n\
+                 \\builtin shopt -s promptvars\n\
+                 \\builtin set +o history\n\
+                 \\builtin unset HISTFILE PROMPT_COMMAND\n\
+                 PROMPT_COMMAND='PS1=$__lh_p' PS0=''\n"
+            }
+            Dialect::Posix | Dialect::Busybox => "unset ENV\n",
+        };
+        let stderr = if flag.is_empty() { "" } else { "\\command exec 2>/dev/tty\n" };
+        format!(
+            "{{ \\command set +eux; }} 2>/dev/null\n\
+             {stderr}{bash}\
+             [ \"${{__lh_n-}}\" = {nonce} ] || \\command readonly __lh_n={nonce}\n\
+             __lh_q={seq} __lh_a={flag} PS2='> ' PS4='+ '\n\
+             __lh_p='{prompt}'\n\
+             __lh_r() {{ \\command return \"$1\"; }}\n\
+             PS1=$__lh_p\n",
+            prompt = PROMPT,
+        )
+    }
+
+    /// What is typed so that the file at `path` is read.
+    pub(super) fn type_in(path: &str) -> String {
+        // ^U takes away what a person may have left in the line.
+        format!("\x15 \\. {path}\n")
+    }
+
+    /// The file around a command: says that it begins, goes to `cwd`, reads the command at `body`.
+    pub(super) fn wrapper(&self, command: &Wrapped<'_>) -> String {
+        let printf = match self.dialect {
+            Dialect::Bash => "\\builtin printf",
+            Dialect::Posix | Dialect::Busybox => "\\command printf",
+        };
+        let sane = if command.heal { "\\command stty sane\n" } else { "" };
+        let cd = command.cwd.map_or(String::new(), |dir| {
+            let cd = if self.dialect == Dialect::Bash { "\\builtin cd" } else { "\\command cd" };
+            format!("{cd} -- {} || \\return 1\n", quote(dir))
+        });
+        let status = match command.last_status {
+            0 => String::new(),
+            last => format!("case $- in *e*) ;; *) __lh_r {last} ;; esac\n"),
+        };
+        let prompt_command = if self.dialect == Dialect::Bash { "PROMPT_COMMAND='PS1=$__lh_p'; " } else { "" };
+        format!(
+            "{{ __lh_q={seq} __lh_a=\n{sane}\
+             {printf} '\\033[A\\r\\033[J%s\\n\\033]133;C;%s;{seq}\\007' {shown} \"$__lh_n\" >/dev/tty; }} 2>/dev/null\n\
+             {cd}{status}\
+             \\. {body}\n\
+             {{ __lh_s=$?; PS1=$__lh_p; {prompt_command}\\return \"$__lh_s\"; }} 2>/dev/null\n",
+            seq = command.seq,
+            shown = quote(&format!("$ {}", title(command.text))),
+            body = quote(command.body),
+        )
+    }
+}
+
+/// A command that is about to be typed.
+#[derive(Debug)]
+pub(super) struct Wrapped<'a> {
+    /// Its number within the session.
+    pub(super) seq: u64,
+    /// The file it stands in.
+    pub(super) body: &'a str,
+    /// Its text, to be shown.
+    pub(super) text: &'a [u8],
+    /// Where to go before, absolute.
+    pub(super) cwd: Option<&'a str>,
+    /// What `$?` was at the last prompt.
+    pub(super) last_status: i32,
+    /// Whether the terminal has to be set right first.
+    pub(super) heal: bool,
+}
+
+/// How the shell of that name has to be spoken to; `None` if it is not known to be a shell.
+pub(super) fn dialect_of(program: &str) -> Option<Dialect> {
+    match program {
+        "bash" => Some(Dialect::Bash),
+        "sh" | "dash" | "ash" => Some(Dialect::Posix),
+        name if name.starts_with("busybox") => Some(Dialect::Busybox),
+        _ => None,
+    }
+}
+
+/// The prompt: the end mark (`$?` is expanded as it is shown), what a careless program may have left switched on, and
+/// what a person sees.
+const PROMPT: &str = "\x1b]133;D;$?;${__lh_n};${__lh_q};${__lh_a}\x07\x1b[?47l\x1b[0m\x1b[?25h${PWD} $ ";
+
+/// The beginning of a command's first line without control characters.
+pub(super) fn title(command: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&command[..command.len().min(SHOWN * 4)]);
+    let text = text.trim();
+    let line = text.lines().next().unwrap_or_default();
+    let mut shown: String = line.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
+    if shown.len() < text.len() || command.len() > SHOWN * 4 {
+        shown.push_str(" …");
+    }
+    shown
+}
+
+/// The text as one word of any shell.
+pub(super) fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+fn with(mut words: Vec<String>, word: &str) -> Vec<String> {
+    words.push(word.to_owned());
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_one_harmless_line() {
+        assert_eq!(title(b"  ls -l\n"), "ls -l");
+        assert_eq!(title(b"echo a\x1b]0;x\x07\necho b"), "echo a]0;x …");
+        assert_eq!(title(&[b'x'; 1000]), format!("{} …", "x".repeat(SHOWN)));
+        assert_eq!(title(b"printf '\xff'"), "printf '\u{fffd}'");
+    }
+
+    #[test]
+    fn quotes_hold_quotes() {
+        assert_eq!(quote("it's"), r"'it'\''s'");
+    }
+}
