@@ -11,9 +11,9 @@ mod verify;
 
 pub use failure::Failure;
 pub use place::Place;
-pub use replay::Replay;
-pub use runs::Runs;
-pub use verify::Verify;
+pub use replay::ReplayArgs;
+pub use runs::RunsCommand;
+pub use verify::VerifyArgs;
 
 /// The program: reads its surroundings once, does what its arguments say, and returns the exit code.
 pub fn main() -> std::process::ExitCode {

@@ -22,7 +22,7 @@ const CTRL_D: u8 = 4;
 
 /// Show what happened in a run, from its transcript alone.
 #[derive(Debug, Args)]
-pub struct Replay {
+pub struct ReplayArgs {
     /// The beginning of a run's id, `last`, a journal.jsonl file, a run's directory, or `-` for standard input.
     #[arg(default_value = "last")]
     run: String,
@@ -44,7 +44,7 @@ fn speed(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|speed| (0.01..=10_000.0).contains(speed)).ok_or("a number from 0.01 to 10000".to_owned())
 }
 
-impl Replay {
+impl ReplayArgs {
     /// Prints the timeline to `out`.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::json;
 
 use super::output::{Stop, finished};
@@ -13,14 +13,8 @@ use crate::journal::{DiskUse, RunDir, RunState, RunStore, RunSummary};
 use crate::report::{duration_words, size_words, visible_line};
 
 /// List, show and remove runs.
-#[derive(Debug, Args)]
-pub struct Runs {
-    #[command(subcommand)]
-    what: What,
-}
-
 #[derive(Debug, Subcommand)]
-enum What {
+pub enum RunsCommand {
     /// List the runs, newest first.
     Ls {
         /// Print an array of JSON objects.
@@ -49,18 +43,18 @@ enum What {
     },
 }
 
-impl Runs {
+impl RunsCommand {
     /// Does what was asked and prints to `out`.
     ///
     /// # Errors
     /// Where a run is not there, is driven, or the state directory says no.
     pub fn run(self, place: &Place, out: &mut dyn Write) -> Result<ExitReason, Failure> {
         let store = store(place)?;
-        finished(match self.what {
-            What::Ls { json } => list(&store, json, out),
-            What::Show { run, json } => show(&store, &run, json, out),
-            What::Du { runs } => disk_use(&store, &runs, out),
-            What::Rm { runs } => remove(&store, &runs, out),
+        finished(match self {
+            Self::Ls { json } => list(&store, json, out),
+            Self::Show { run, json } => show(&store, &run, json, out),
+            Self::Du { runs } => disk_use(&store, &runs, out),
+            Self::Rm { runs } => remove(&store, &runs, out),
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::report::visible_line;
 ///
 /// Exit code 0 if all is as recorded, 3 if not.
 #[derive(Debug, Args)]
-pub struct Verify {
+pub struct VerifyArgs {
     /// The beginning of a run's id, `last`, a journal.jsonl file, or a run's directory.
     #[arg(default_value = "last")]
     run: String,
@@ -24,7 +24,7 @@ pub struct Verify {
     json: bool,
 }
 
-impl Verify {
+impl VerifyArgs {
     /// Prints to `out` what was checked and everything that is wrong.
     ///
     /// # Errors

@@ -1,1 +1,77 @@
-//! To come.
+//! Settings, each with where it comes from: defaults < system file < user file < project file < environment < flags.
+//!
+//! The project's file is input from whoever wrote the project: it may make a run narrower (less network, smaller limits,
+//! more checks), never wider, and never says where requests or credentials go.
+
+mod keys;
+mod load;
+
+use std::fmt;
+use std::path::PathBuf;
+
+pub use keys::{Key, OutputFormat, SandboxChoice, Value, parse_size};
+pub use load::{ConfigError, Sources, load};
+
+/// Where a setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// A file.
+    File(PathBuf),
+    /// An environment variable.
+    Variable(String),
+    /// A flag of the command.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Variable(name) => f.write_str(name),
+            Self::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// A setting and where it comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting<T> {
+    /// What holds.
+    pub value: T,
+    /// Who said so.
+    pub origin: Origin,
+}
+
+/// All settings. What is None was said by nobody and has no default here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The model's name, or `script:FILE`.
+    pub model: Setting<Option<String>>,
+    /// The server's base URL.
+    pub base_url: Setting<Option<String>>,
+    /// The variable that holds the key.
+    pub api_key_env: Setting<String>,
+    /// Which kind of box.
+    pub sandbox: Setting<SandboxChoice>,
+    /// The image for a container.
+    pub image: Setting<Option<String>>,
+    /// Whether the box may reach the network.
+    pub network: Setting<bool>,
+    /// Memory limit of the box.
+    pub memory_bytes: Setting<Option<u64>>,
+    /// Most processes and threads in the box.
+    pub pids: Setting<Option<u64>>,
+    /// Processors that the box may use.
+    pub cpus: Setting<Option<f64>>,
+    /// Most model requests of a run.
+    pub max_turns: Setting<u32>,
+    /// Commands that decide whether a run is done.
+    pub checks: Setting<Vec<String>>,
+    /// What standard output gets.
+    pub output_format: Setting<OutputFormat>,
+    /// What was left out and why, in words.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,254 @@
+//! The settings that there are, what values they take, and what the project's file may say.
+
+/// A setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each is named like the field of `Config` that documents it")]
+pub enum Key {
+    Model,
+    BaseUrl,
+    ApiKeyEnv,
+    Sandbox,
+    Image,
+    Network,
+    Memory,
+    Pids,
+    Cpus,
+    MaxTurns,
+    Checks,
+    OutputFormat,
+}
+
+/// Which kind of box is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxChoice {
+    /// Whatever fits.
+    Auto,
+    /// A container.
+    Docker,
+    /// Namespaces.
+    Local,
+    /// No box.
+    Host,
+}
+
+/// What standard output gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// The answer.
+    Text,
+    /// One object at the end.
+    Json,
+    /// An object per line.
+    StreamJson,
+}
+
+/// The value of a setting, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Words.
+    Text(String),
+    /// A whole number above zero, or a size in bytes.
+    Count(u64),
+    /// A number above zero.
+    Number(f64),
+    /// Several words.
+    List(Vec<String>),
+    /// Which kind of box.
+    Sandbox(SandboxChoice),
+    /// Whether there is a network.
+    Network(bool),
+    /// What standard output gets.
+    OutputFormat(OutputFormat),
+}
+
+/// What the project's file may do to a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Project {
+    /// Nothing.
+    Nothing,
+    /// Say anything: it can't widen what a run may do.
+    Anything,
+    /// Lower it.
+    Lower,
+    /// Ask for a box, not for none.
+    SomeBox,
+    /// Switch it off.
+    Off,
+}
+
+impl Key {
+    /// Every setting.
+    pub const ALL: [Self; 12] = [
+        Self::Model,
+        Self::BaseUrl,
+        Self::ApiKeyEnv,
+        Self::Sandbox,
+        Self::Image,
+        Self::Network,
+        Self::Memory,
+        Self::Pids,
+        Self::Cpus,
+        Self::MaxTurns,
+        Self::Checks,
+        Self::OutputFormat,
+    ];
+
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::BaseUrl => "base_url",
+            Self::ApiKeyEnv => "api_key_env",
+            Self::Sandbox => "sandbox",
+            Self::Image => "image",
+            Self::Network => "network",
+            Self::Memory => "memory",
+            Self::Pids => "pids",
+            Self::Cpus => "cpus",
+            Self::MaxTurns => "max_turns",
+            Self::Checks => "checks",
+            Self::OutputFormat => "output_format",
+        }
+    }
+
+    /// The environment variables that set it, the strongest first.
+    pub fn variables(self) -> &'static [&'static str] {
+        match self {
+            Self::Model => &["LONGHAUL_MODEL"],
+            Self::BaseUrl => &["LONGHAUL_BASE_URL", "OPENAI_BASE_URL"],
+            Self::ApiKeyEnv => &["LONGHAUL_API_KEY_ENV"],
+            Self::Sandbox => &["LONGHAUL_SANDBOX"],
+            Self::Image => &["LONGHAUL_IMAGE"],
+            Self::Network => &["LONGHAUL_NETWORK"],
+            Self::Memory => &["LONGHAUL_MEMORY"],
+            Self::Pids => &["LONGHAUL_PIDS"],
+            Self::Cpus => &["LONGHAUL_CPUS"],
+            Self::MaxTurns => &["LONGHAUL_MAX_TURNS"],
+            Self::OutputFormat => &["LONGHAUL_OUTPUT_FORMAT"],
+            Self::Checks => &[],
+        }
+    }
+
+    /// What the project's file may do to it.
+    pub(super) fn project(self) -> Project {
+        match self {
+            Self::Model | Self::BaseUrl | Self::ApiKeyEnv | Self::Image | Self::OutputFormat => Project::Nothing,
+            Self::Memory | Self::Pids | Self::Cpus | Self::MaxTurns => Project::Lower,
+            Self::Sandbox => Project::SomeBox,
+            Self::Network => Project::Off,
+            Self::Checks => Project::Anything,
+        }
+    }
+
+    /// Reads a value from text, as in a variable or a flag.
+    ///
+    /// # Errors
+    /// What would be right.
+    pub fn parse(self, text: &str) -> Result<Value, &'static str> {
+        match self {
+            Self::Model | Self::BaseUrl | Self::ApiKeyEnv | Self::Image if text.is_empty() => Err("some text"),
+            Self::Model | Self::Image => Ok(Value::Text(text.to_owned())),
+            Self::BaseUrl => match text.starts_with("http://") || text.starts_with("https://") {
+                true => Ok(Value::Text(text.trim_end_matches('/').to_owned())),
+                false => Err("a URL that begins with http:// or https://"),
+            },
+            Self::ApiKeyEnv => match text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+                true => Ok(Value::Text(text.to_owned())),
+                false => Err("the name of an environment variable"),
+            },
+            Self::Sandbox => sandbox(text).map(Value::Sandbox).ok_or("auto, docker, local or host"),
+            Self::Network => match text {
+                "open" => Ok(Value::Network(true)),
+                "none" => Ok(Value::Network(false)),
+                _ => Err("open or none"),
+            },
+            Self::Memory => parse_size(text).map(Value::Count).ok_or("a size such as 512MiB or 4GiB"),
+            Self::Pids => above_zero(text).map(Value::Count).ok_or("a whole number above zero"),
+            Self::MaxTurns => above_zero(text)
+                .filter(|turns| u32::try_from(*turns).is_ok())
+                .map(Value::Count)
+                .ok_or("a whole number above zero"),
+            Self::Cpus => {
+                let number: Option<f64> = text.parse().ok().filter(|cpus| (0.01..=100_000.0).contains(cpus));
+                number.map(Value::Number).ok_or("a number above zero such as 1.5")
+            }
+            Self::Checks => Ok(Value::List(vec![text.to_owned()])),
+            Self::OutputFormat => output_format(text).map(Value::OutputFormat).ok_or("text, json or stream-json"),
+        }
+    }
+}
+
+fn above_zero(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number| *number > 0)
+}
+
+fn sandbox(text: &str) -> Option<SandboxChoice> {
+    match text {
+        "auto" => Some(SandboxChoice::Auto),
+        "docker" => Some(SandboxChoice::Docker),
+        "local" => Some(SandboxChoice::Local),
+        "host" => Some(SandboxChoice::Host),
+        _ => None,
+    }
+}
+
+fn output_format(text: &str) -> Option<OutputFormat> {
+    match text {
+        "text" => Some(OutputFormat::Text),
+        "json" => Some(OutputFormat::Json),
+        "stream-json" => Some(OutputFormat::StreamJson),
+        _ => None,
+    }
+}
+
+/// Reads a size: a number with `k`, `M`, `G`, `T` or `KiB`, `MiB`, … (steps of 1024), or `kB`, `MB`, … (steps of 1000);
+/// without a unit, bytes. None for anything else, and for zero.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = text[digits..].trim().to_ascii_lowercase();
+    let (letter, step) = match unit.as_bytes() {
+        [] | [b'b'] => return Some(number).filter(|size| *size > 0),
+        [letter] | [letter, b'i', b'b'] => (*letter, 1024_u64),
+        [letter, b'b'] => (*letter, 1000),
+        _ => return None,
+    };
+    let power = b"kmgt".iter().position(|known| *known == letter)? + 1;
+    number.checked_mul(step.pow(u32::try_from(power).ok()?)).filter(|size| *size > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_and_without_units() {
+        for (text, size) in
+            [("512", 512), ("4GiB", 4 << 30), ("2g", 2 << 30), ("10 MB", 10_000_000), ("1kB", 1_000), ("7b", 7)]
+        {
+            assert_eq!(parse_size(text), Some(size), "{text}");
+        }
+        for bad in ["", "x", "0", "-1", "1.5G", "4 Gigs", "99999999999T", "G"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_key_refuses_nonsense_with_what_is_right() {
+        for (key, bad) in [
+            (Key::Sandbox, "vm"),
+            (Key::Network, "yes"),
+            (Key::Memory, "much"),
+            (Key::Pids, "0"),
+            (Key::Cpus, "NaN"),
+            (Key::MaxTurns, "4294967296"),
+            (Key::BaseUrl, "ftp://x"),
+            (Key::ApiKeyEnv, "A B"),
+            (Key::OutputFormat, "xml"),
+            (Key::Model, ""),
+        ] {
+            assert!(key.parse(bad).is_err(), "{key:?}");
+        }
+    }
+}

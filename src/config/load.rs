@@ -1,0 +1,267 @@
+//! Puts the layers of settings together.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::Project;
+use super::{Config, Key, Origin, OutputFormat, SandboxChoice, Setting, Value};
+
+/// Where settings may come from; everything is passed in.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The system's file, such as `/etc/longhaul/config.toml`.
+    pub system: Option<PathBuf>,
+    /// The user's file.
+    pub user: Option<PathBuf>,
+    /// The project's file.
+    pub project: Option<PathBuf>,
+    /// The environment.
+    pub variables: BTreeMap<String, String>,
+    /// What the flags say.
+    pub flags: Vec<(Key, Value)>,
+}
+
+/// Why the settings make no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file is there and can't be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not TOML.
+    #[error("{path}:{line}: {message}")]
+    Syntax {
+        /// The file.
+        path: String,
+        /// From 1.
+        line: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// A file has a setting that there isn't.
+    #[error("{path}:{line}: there is no setting `{key}`{}", .meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default())]
+    UnknownKey {
+        /// The file.
+        path: String,
+        /// From 1.
+        line: usize,
+        /// As it stands there.
+        key: String,
+        /// The setting that looks most like it.
+        meant: Option<&'static str>,
+    },
+    /// A value makes no sense.
+    #[error("{place}: `{key}` must be {right}")]
+    Value {
+        /// File and line, or the variable.
+        place: String,
+        /// The setting.
+        key: &'static str,
+        /// What would be right.
+        right: &'static str,
+    },
+}
+
+/// Reads every layer and tells what holds.
+///
+/// # Errors
+/// [`ConfigError`] for the first thing that makes no sense; a file that is not there is no error.
+pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
+    let mut layers = Layers::default();
+    for path in [&sources.system, &sources.user].into_iter().flatten() {
+        for (key, value) in read_file(path)? {
+            layers.set(key, value, Origin::File(path.clone()));
+        }
+    }
+    if let Some(path) = &sources.project {
+        for (key, value) in read_file(path)? {
+            layers.narrow(key, value, path);
+        }
+    }
+    for key in Key::ALL {
+        let set = |name: &&&str| sources.variables.get(**name).is_some_and(|text| !text.is_empty());
+        let Some(name) = key.variables().iter().find(set) else { continue };
+        let value = key.parse(&sources.variables[*name]).map_err(|right| ConfigError::Value {
+            place: (*name).to_owned(),
+            key: key.name(),
+            right,
+        })?;
+        layers.set(key, value, Origin::Variable((*name).to_owned()));
+    }
+    for (key, value) in &sources.flags {
+        layers.set(*key, value.clone(), Origin::Flag);
+    }
+    Ok(layers.into_config())
+}
+
+#[derive(Default)]
+struct Layers {
+    settings: BTreeMap<Key, Setting<Value>>,
+    warnings: Vec<String>,
+}
+
+impl Layers {
+    fn set(&mut self, key: Key, value: Value, origin: Origin) {
+        self.settings.insert(key, Setting { value, origin });
+    }
+
+    /// Takes what the project's file says only where it makes a run narrower.
+    fn narrow(&mut self, key: Key, value: Value, path: &Path) {
+        let default = (key == Key::MaxTurns).then_some(Value::Count(u64::from(DEFAULT_MAX_TURNS)));
+        let before = self.settings.get(&key).map(|setting| &setting.value).or(default.as_ref());
+        let refused = match (key.project(), before, &value) {
+            (Project::Nothing, _, _) => Some("a project may not set it"),
+            (Project::Lower, Some(Value::Count(before)), Value::Count(now)) if now > before => Some(HIGHER),
+            (Project::Lower, Some(Value::Number(before)), Value::Number(now)) if now > before => Some(HIGHER),
+            (Project::SomeBox, _, Value::Sandbox(SandboxChoice::Host)) => Some("a project may not do without a box"),
+            (Project::SomeBox, Some(Value::Sandbox(before)), _) if *before != SandboxChoice::Auto => {
+                Some("the kind of box is chosen already")
+            }
+            (Project::Off, _, Value::Network(true)) => Some("a project may only take the network away"),
+            (Project::Anything | Project::Lower | Project::SomeBox | Project::Off, _, _) => None,
+        };
+        match refused {
+            Some(why) => {
+                self.warnings.push(format!("`{}` in {} is left out: {why}", key.name(), path.display()));
+            }
+            None => self.set(key, value, Origin::File(path.to_owned())),
+        }
+    }
+
+    fn into_config(mut self) -> Config {
+        Config {
+            model: self.take(Key::Model, text),
+            base_url: self.take(Key::BaseUrl, text),
+            api_key_env: or(self.take(Key::ApiKeyEnv, text), "OPENAI_API_KEY".to_owned()),
+            sandbox: or(self.take(Key::Sandbox, sandbox), SandboxChoice::Auto),
+            image: self.take(Key::Image, text),
+            network: or(self.take(Key::Network, network), true),
+            memory_bytes: self.take(Key::Memory, count),
+            pids: self.take(Key::Pids, count),
+            cpus: self.take(Key::Cpus, number),
+            max_turns: or(self.take(Key::MaxTurns, turns), DEFAULT_MAX_TURNS),
+            checks: or(self.take(Key::Checks, list), Vec::new()),
+            output_format: or(self.take(Key::OutputFormat, output_format), OutputFormat::Text),
+            warnings: self.warnings,
+        }
+    }
+
+    fn take<T>(&mut self, key: Key, typed: fn(Value) -> Option<T>) -> Setting<Option<T>> {
+        match self.settings.remove(&key) {
+            Some(setting) => Setting { value: typed(setting.value), origin: setting.origin },
+            None => Setting { value: None, origin: Origin::Default },
+        }
+    }
+}
+
+const HIGHER: &str = "a project may only lower it";
+const DEFAULT_MAX_TURNS: u32 = 200;
+
+fn or<T>(setting: Setting<Option<T>>, default: T) -> Setting<T> {
+    Setting { value: setting.value.unwrap_or(default), origin: setting.origin }
+}
+
+macro_rules! typed {
+    ($($name:ident $variant:ident $type:ty,)*) => {
+        $(fn $name(value: Value) -> Option<$type> {
+            if let Value::$variant(inner) = value { Some(inner) } else { None }
+        })*
+    };
+}
+
+typed! {
+    text Text String,
+    count Count u64,
+    number Number f64,
+    list List Vec<String>,
+    sandbox Sandbox SandboxChoice,
+    network Network bool,
+    output_format OutputFormat OutputFormat,
+}
+
+fn turns(value: Value) -> Option<u32> {
+    count(value).and_then(|turns| u32::try_from(turns).ok())
+}
+
+fn read_file(path: &Path) -> Result<Vec<(Key, Value)>, ConfigError> {
+    let shown = path.display().to_string();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(source) => return Err(ConfigError::Read { path: shown, source }),
+    };
+    let line_of = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
+    let table = DeTable::parse(&text).map_err(|error| ConfigError::Syntax {
+        path: shown.clone(),
+        line: error.span().map_or(1, |span| line_of(span.start)),
+        message: error.message().to_owned(),
+    })?;
+    let mut settings = Vec::new();
+    for (name, value) in table.get_ref() {
+        let line = line_of(name.span().start);
+        let name: &str = name.get_ref();
+        let key = Key::ALL.into_iter().find(|key| key.name() == name).ok_or_else(|| ConfigError::UnknownKey {
+            path: shown.clone(),
+            line,
+            key: name.to_owned(),
+            meant: most_alike(name),
+        })?;
+        let value = of_toml(key, value).map_err(|right| ConfigError::Value {
+            place: format!("{shown}:{line}"),
+            key: key.name(),
+            right,
+        })?;
+        settings.push((key, value));
+    }
+    Ok(settings)
+}
+
+fn of_toml(key: Key, value: &Spanned<DeValue<'_>>) -> Result<Value, &'static str> {
+    match (key, value.get_ref()) {
+        (Key::Checks, DeValue::Array(items)) => {
+            let commands = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+            commands.collect::<Option<_>>().map(Value::List).ok_or("a list of commands")
+        }
+        (Key::Checks, _) => Err("a list of commands"),
+        (key, DeValue::String(text)) => key.parse(text),
+        (Key::Memory | Key::Pids | Key::Cpus | Key::MaxTurns, DeValue::Integer(number)) => key.parse(number.as_str()),
+        (Key::Cpus, DeValue::Float(number)) => key.parse(number.as_str()),
+        (key, _) => Err(key.parse("").err().unwrap_or("something else")),
+    }
+}
+
+/// The key that differs least from `name`, if it is not much.
+fn most_alike(name: &str) -> Option<&'static str> {
+    let nearest = Key::ALL.into_iter().map(|key| (distance(name, key.name()), key.name())).min()?;
+    (nearest.0 <= 1 + name.len() / 4).then_some(nearest.1)
+}
+
+/// How many letters have to be put in, left out or changed.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let changed = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;
