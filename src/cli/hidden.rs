@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use super::Place;
 use crate::domain::SessionName;
 use crate::guest::{self, GuestSetup, SETUP_VAR};
-use crate::sandbox::docker;
+use crate::sandbox::{self, docker, local};
 
 /// Runs a hidden subcommand if `args` (without the program's name) name one.
 pub(super) fn dispatch(args: &[std::ffi::OsString], place: &Place) -> Option<ExitCode> {
@@ -16,6 +16,7 @@ pub(super) fn dispatch(args: &[std::ffi::OsString], place: &Place) -> Option<Exi
         "__guest" => serve_guest(place),
         "__relay" => relay(args.get(1).map(Path::new)),
         "__view" => view_session(args),
+        sandbox::SUBCOMMAND => local::serve(),
         _ => return None,
     };
     Some(match done {

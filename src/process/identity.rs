@@ -39,7 +39,7 @@ impl Identity {
         if !same {
             return None;
         }
-        let held = Held { fd };
+        let held = Held { fd, pid: self.pid };
         if state == b'Z' {
             held.reap();
             return None;
@@ -52,9 +52,15 @@ impl Identity {
 #[derive(Debug)]
 pub struct Held {
     fd: OwnedFd,
+    pid: i32,
 }
 
 impl Held {
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// Sends SIGKILL; without effect on a process that has ended.
     pub fn kill(&self) {
         // The only failure left is that it has ended.
@@ -70,6 +76,12 @@ impl Held {
             let _ = ready.readable().await;
         }
         self.reap();
+    }
+
+    /// Waits for a process that was killed and is a child of this one, blocking; returns at once for any other.
+    pub fn reap_now(&self) {
+        // Not our child: whoever owns it reaps it.
+        let _ = rustix::process::waitid(WaitId::PidFd(self.fd.as_fd()), WaitIdOptions::EXITED);
     }
 
     fn reap(&self) {

@@ -2,6 +2,8 @@
 
 mod identity;
 mod run;
+mod tree;
 
 pub use identity::{Held, Identity};
 pub use run::{Finished, Program, ProgramError};
+pub use tree::kill_descendants;

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use self::bundle::Bundle;
 use self::connect::{Surroundings, words_of};
 use self::engine::{Engine, Owned};
-use super::local::Launch;
+use super::launch::Launch;
 use super::{Backend, BoxSpec, IsDriven, Probe, Sandbox, SandboxError};
 use crate::domain::SandboxKind;
 

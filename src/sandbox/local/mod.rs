@@ -1,12 +1,19 @@
-//! Boxes from Linux namespaces and overlayfs over the host's own root.
+//! Boxes from Linux namespaces and overlayfs over the host's own root, as root and as an ordinary user.
+//!
+//! They contain accidents and ordinary malice; they are no virtual machine.
 
-use std::path::PathBuf;
+mod backend;
 
-/// What the backends that run this very program need to know.
-#[derive(Debug, Clone)]
-pub struct Launch {
-    /// This program, as a path to execute: `/proc/self/exe` but in tests.
-    pub program: PathBuf,
-    /// The state directory of all runs.
-    pub state_dir: PathBuf,
-}
+mod fresh;
+mod harden;
+mod init;
+mod masks;
+mod mount;
+
+mod plan;
+mod probe;
+
+mod tree;
+
+pub use backend::Local;
+pub use init::serve;

@@ -1,0 +1,184 @@
+//! Makes local boxes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::thread::CapabilitySet;
+
+use super::{fresh, probe};
+use crate::domain::{BoxFacts, Capability, RunId, SandboxKind};
+use crate::sandbox::launch::cgroup::{Cgroups, Standpoint};
+use crate::sandbox::launch::record::Record;
+use crate::sandbox::launch::running::Running;
+use crate::sandbox::launch::step::{During, StepError};
+use crate::sandbox::launch::wire::{GuestPart, Plan, Setup, Standing, Walls};
+use crate::sandbox::launch::{self, Launch, env, mountinfo, start};
+use crate::sandbox::{Backend, BoxSpec, Network, Probe, Sandbox, SandboxError};
+
+/// The backend of Linux namespaces.
+#[derive(Debug, Clone)]
+pub struct Local {
+    launch: Launch,
+}
+
+impl Local {
+    /// A backend; nothing is tried yet.
+    pub fn new(launch: Launch) -> Self {
+        Self { launch }
+    }
+}
+
+#[async_trait::async_trait]
+impl Backend for Local {
+    async fn probe(&self) -> Probe {
+        let launch = self.launch.clone();
+        let probed = tokio::task::spawn_blocking(move || probe::probe(&launch)).await;
+        let (missing, capabilities) = match probed {
+            Ok(Ok(capabilities)) => (None, capabilities),
+            Ok(Err(missing)) => (Some(missing), Vec::new()),
+            Err(_) => (Some(launch::given_up()), Vec::new()),
+        };
+        Probe { kind: SandboxKind::Local, missing, capabilities }
+    }
+
+    async fn create(&self, spec: &BoxSpec) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let (launch, spec) = (self.launch.clone(), spec.clone());
+        launch::to_the_end(async move { create(launch, spec).await }).await
+    }
+
+    async fn sweep(&self, is_driven: &(dyn for<'a> Fn(&'a RunId) -> bool + Sync)) -> Vec<String> {
+        launch::sweep(&self.launch.state_dir, is_driven).await
+    }
+}
+
+async fn create(launch: Launch, spec: BoxSpec) -> Result<Running, SandboxError> {
+    let dir = spec.run_dir.join("box");
+    let state_dir = launch.state_dir.clone();
+    let blocking = {
+        let (spec, dir) = (spec.clone(), dir.clone());
+        tokio::task::spawn_blocking(move || build(&launch, &spec, &dir))
+    };
+    let built = match blocking.await {
+        Ok(built) => built,
+        Err(_) => return Err(launch::given_up()),
+    };
+    let (mut record, cgroups, standing) = match built {
+        Ok(built) => built,
+        Err((record, error)) => {
+            record.clear(&dir).await;
+            return Err(probe::explain(&error, &state_dir));
+        }
+    };
+    record.layers.clone_from(&standing.layers);
+    match launch::reach(&dir, &spec).await {
+        Ok(client) => {
+            let facts = facts(&spec, &record, &cgroups, standing);
+            Ok(Running { facts, client, dir, record, cgroups })
+        }
+        Err(error) => {
+            record.clear(&dir).await;
+            Err(error)
+        }
+    }
+}
+
+type Built = (Record, Cgroups, Standing);
+
+/// Everything up to standing walls; a failure comes with the record of what there is to remove.
+fn build(launch: &Launch, spec: &BoxSpec, dir: &Path) -> Result<Built, (Record, StepError)> {
+    let mut record = Record {
+        process: None,
+        token: spec.token.clone(),
+        uncontained: false,
+        cgroups: Vec::new(),
+        elsewhere: Vec::new(),
+        workspace: spec.workspace.clone(),
+        layers: Vec::new(),
+    };
+    let built = build_recorded(launch, spec, dir, &mut record);
+    match built {
+        Ok((cgroups, standing)) => Ok((record, cgroups, standing)),
+        Err(error) => Err((record, error)),
+    }
+}
+
+fn build_recorded(
+    launch: &Launch,
+    spec: &BoxSpec,
+    dir: &Path,
+    record: &mut Record,
+) -> Result<(Cgroups, Standing), StepError> {
+    start::make_dir(dir)?;
+    let rootful = may_mount();
+    let cgroups = cgroups(spec, rootful)?;
+    record.cgroups.clone_from(&cgroups.dirs);
+    record.save(dir).during(|| "note the box down".to_owned())?;
+    let uid = rustix::process::geteuid().as_raw();
+    let plan = Plan {
+        rootful,
+        dir: dir.to_owned(),
+        workspace: Some(spec.workspace.clone()),
+        bind_workspace: spec.bind_workspace,
+        home: spec.home.clone(),
+        state_dir: launch.state_dir.clone(),
+        no_network: spec.network == Network::None,
+        cgroup_tasks: cgroups.tasks.clone(),
+        cgroup_v2: cgroups.v2.clone(),
+        nproc: spec.limits.pids.filter(|_| !cgroups.counts_pids && !rootful),
+    };
+    let guest = GuestPart {
+        token: spec.token.clone(),
+        runtime_dir: PathBuf::from("/run/longhaul"),
+        program: PathBuf::from(fresh::PROGRAM),
+        env: env::entering(&spec.env, uid),
+        cwd: spec.workspace.clone(),
+    };
+    let setup = Setup { walls: Walls::Box(plan), guest };
+    let standing = start::start(&launch.program, &setup, dir, record)?;
+    record.layers.clone_from(&standing.layers);
+    record.save(dir).during(|| "note the box down".to_owned())?;
+    Ok((cgroups, standing))
+}
+
+/// Whether this process is the machine's root in deed, not only by number.
+pub(super) fn may_mount() -> bool {
+    let capable =
+        rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+    rustix::process::geteuid().is_root() && capable
+}
+
+fn cgroups(spec: &BoxSpec, rootful: bool) -> Result<Cgroups, StepError> {
+    let mountinfo = fs::read("/proc/self/mountinfo").during(|| "read /proc/self/mountinfo".to_owned())?;
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let visible = mountinfo::visible(&mountinfo);
+    let standpoint = Standpoint { visible: &visible, own: &own, rootful };
+    Ok(Cgroups::make(&format!("longhaul-{}", spec.run.short()), &spec.limits, &standpoint))
+}
+
+fn facts(spec: &BoxSpec, record: &Record, cgroups: &Cgroups, standing: Standing) -> BoxFacts {
+    let mut capabilities = cgroups.capabilities.clone();
+    let by_user = spec.limits.pids.is_some() && !cgroups.counts_pids && !may_mount();
+    if let Some(pids) = capabilities.iter_mut().find(|had| by_user && had.name == "process limit") {
+        *pids = Capability { name: "process limit (of the user in the box)".to_owned(), missing: None };
+    }
+    capabilities.extend(standing.capabilities);
+    capabilities.push(Capability {
+        name: match spec.network {
+            Network::None => "network: none but its own loopback".to_owned(),
+            Network::Open => "network: the host's, its loopback included".to_owned(),
+        },
+        missing: None,
+    });
+    let masked: Vec<String> = standing.masked.iter().map(|path| path.display().to_string()).collect();
+    capabilities.push(Capability { name: format!("hidden: {}", masked.join(" ")), missing: None });
+    BoxFacts {
+        kind: SandboxKind::Local,
+        why: spec.why.clone(),
+        id: record.process.as_ref().map_or_else(String::new, |process| process.pid.to_string()),
+        image: None,
+        image_digest: None,
+        workspace: spec.workspace.display().to_string(),
+        workspace_mode: if spec.bind_workspace { "bind" } else { "overlay" }.to_owned(),
+        capabilities,
+    }
+}

@@ -1,0 +1,263 @@
+//! Builds the box's file tree: the host's files under overlays, everything that is the kernel's or secret made anew.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::masks::{self, Mask};
+use super::mount::{self, Marks};
+use super::plan;
+use crate::domain::Capability;
+use crate::sandbox::launch::mountinfo::{self, Mount, holds_files};
+use crate::sandbox::launch::step::{During, StepError};
+use crate::sandbox::launch::wire::{Layer, Plan, Standing, WORKSPACE_KEY};
+
+/// A box's tree as it grows.
+pub(super) struct Tree<'a> {
+    plan: &'a Plan,
+    marks: Marks,
+    masks: Vec<Mask>,
+    /// Memory for what is neither the host's nor to be kept: masks, made-up directories, and the root's mount point.
+    scratch: PathBuf,
+    /// Where the tree grows; the root of the box later.
+    pub(super) root: PathBuf,
+    standing: Standing,
+}
+
+impl<'a> Tree<'a> {
+    /// Builds the whole tree in this process's own mount namespace.
+    ///
+    /// # Errors
+    /// The first step that the system refused.
+    pub(super) fn build(plan: &'a Plan) -> Result<(PathBuf, Standing), StepError> {
+        let mountinfo = fs::read("/proc/self/mountinfo").during(|| "read /proc/self/mountinfo".to_owned())?;
+        mount::keep_private().during(|| "keep mounts to itself".to_owned())?;
+        let scratch = plan.dir.join("mnt");
+        mount::tmpfs(&scratch, mount::PLAIN, c"mode=0755,size=64m")
+            .during(|| format!("mount memory at {}", scratch.display()))?;
+        let homes = plan.home.iter().cloned();
+        let homes: Vec<_> = if plan.rootful { homes.chain(masks::all_homes()).collect() } else { homes.collect() };
+        let mut tree = Self {
+            plan,
+            marks: if plan.rootful { Marks::Trusted } else { Marks::User },
+            masks: masks::present(&homes, &plan.state_dir),
+            root: scratch.join("root"),
+            scratch,
+            standing: Standing::default(),
+        };
+        fs::create_dir(&tree.root).during(|| "make the root's mount point".to_owned())?;
+        tree.overlays(&mountinfo)?;
+        super::fresh::build(&tree.root, plan)?;
+        tree.temporary()?;
+        tree.workspace(&mountinfo)?;
+        tree.home()?;
+        tree.standing.masked = tree.masks.iter().map(|mask| mask.path.clone()).collect();
+        Ok((tree.root, tree.standing))
+    }
+
+    fn overlays(&mut self, mountinfo: &[u8]) -> Result<(), StepError> {
+        let visible = mountinfo::visible(mountinfo);
+        let hidden: Vec<PathBuf> = self.masks.iter().map(|mask| mask.path.clone()).collect();
+        let hidden: Vec<&Path> = hidden.iter().map(PathBuf::as_path).collect();
+        let places = if self.plan.rootful {
+            plan::whole(&visible, &hidden)
+        } else {
+            self.skeleton(mountinfo, &visible, &hidden)?
+        };
+        for (index, at) in places.iter().enumerate() {
+            if at == Path::new("/") {
+                self.overlay(at, at, "root", &places)?;
+                continue;
+            }
+            if let Err(refused) = self.overlay(at, at, &format!("m{index}"), &places) {
+                self.show_read_only(at, &refused)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The made-up directories of a tree that is split, with an overlay of their own as the root.
+    fn skeleton(&mut self, mountinfo: &[u8], visible: &[Mount], empty: &[&Path]) -> Result<Vec<PathBuf>, StepError> {
+        let kernel: Vec<&Path> =
+            visible.iter().filter(|mount| !holds_files(&mount.fs)).map(|mount| mount.at.as_path()).collect();
+        let split = plan::split(Path::new("/"), &mountinfo::mount_points(mountinfo), empty, &kernel);
+        let bones = self.scratch.join("skeleton");
+        self.bones(&bones, &split).during(|| "make the tree's directories".to_owned())?;
+        self.overlay(&bones, Path::new("/"), "root", &split.overlays)?;
+        for file in &split.files {
+            let place = self.inside(file);
+            // A file that its owner keeps to himself is not shown.
+            if mount::bind(file, &place).is_ok() {
+                mount::read_only(&place, mount::Reach::One).during(|| format!("make {} read-only", file.display()))?;
+            }
+        }
+        Ok(split.overlays)
+    }
+
+    fn bones(&self, bones: &Path, split: &plan::Split) -> io::Result<()> {
+        let place = |path: &Path| bones.join(path.strip_prefix("/").unwrap_or(path));
+        fs::create_dir(bones)?;
+        for dir in &split.directories {
+            fs::create_dir(place(dir))?;
+            masks::copy_attributes(dir, &place(dir), self.marks)?;
+        }
+        for (at, to) in &split.links {
+            std::os::unix::fs::symlink(to, place(at))?;
+        }
+        for file in &split.files {
+            fs::write(place(file), "")?;
+        }
+        Ok(())
+    }
+
+    /// Mounts an overlay over `lower` at `at`, with masks for what it must not show; deeper `places` see to themselves.
+    fn overlay(&mut self, lower: &Path, at: &Path, key: &str, places: &[PathBuf]) -> Result<(), StepError> {
+        let owner = |path: &Path| {
+            places.iter().filter(|place| path.starts_with(place)).max_by_key(|place| place.as_os_str().len())
+        };
+        let is_ours = |mask: &&Mask| {
+            lower == at
+                && mask.path.starts_with(at)
+                && mask.path != at
+                && owner(&mask.path).is_none_or(|place| place == at)
+        };
+        let masks: Vec<&Mask> = self.masks.iter().filter(is_ours).collect();
+        let mut lowers = Vec::new();
+        if !masks.is_empty() {
+            let layer = self.scratch.join(format!("mask-{key}"));
+            let written = fs::create_dir(&layer).and_then(|()| masks::write_layer(&layer, at, &masks, self.marks));
+            written
+                .and_then(|()| mount::name(&layer))
+                .map(|fd| lowers.push(fd))
+                .during(|| "write the masks".to_owned())?;
+        }
+        let (upper, work) = (self.plan.dir.join("u").join(key), self.plan.dir.join("w").join(key));
+        let place = self.inside(at);
+        let mounted = (|| {
+            fs::create_dir(&upper)?;
+            fs::create_dir(&work)?;
+            masks::copy_attributes(lower, &upper, self.marks)?;
+            lowers.push(mount::name(lower)?);
+            mount::overlay(&lowers, &mount::name(&upper)?, &mount::name(&work)?, &place, self.marks)
+        })();
+        mounted.during(|| format!("mount an overlay over {}", at.display()))?;
+        self.standing.layers.push(Layer { at: at.to_owned(), key: key.to_owned() });
+        Ok(())
+    }
+
+    /// For a file, and for a file system that can't be the lower of an overlay.
+    fn show_read_only(&mut self, at: &Path, refused: &StepError) -> Result<(), StepError> {
+        let place = self.inside(at);
+        let shown = mount::bind(at, &place).and_then(|()| mount::read_only(&place, mount::Reach::One));
+        shown.during(|| format!("show {} read-only", at.display()))?;
+        if at.is_dir() {
+            self.standing.capabilities.push(Capability {
+                name: format!("changes below {}", at.display()),
+                missing: Some(format!("shown read-only: {refused}: {}", refused.source)),
+            });
+        }
+        Ok(())
+    }
+
+    /// `/tmp` on disk, where big files belong, in a layer of its own.
+    fn temporary(&mut self) -> Result<(), StepError> {
+        let upper = self.plan.dir.join("u/tmp");
+        let place = self.root.join("tmp");
+        let mounted = fs::create_dir(&upper)
+            .and_then(|()| fs::set_permissions(&upper, fs::Permissions::from_mode(0o1777)))
+            .and_then(|()| if place.is_dir() { Ok(()) } else { fs::create_dir(&place) })
+            .and_then(|()| mount::bind(&upper, &place));
+        mounted.during(|| "mount /tmp".to_owned())?;
+        self.standing.layers.push(Layer { at: PathBuf::from("/tmp"), key: "tmp".to_owned() });
+        Ok(())
+    }
+
+    fn workspace(&mut self, mountinfo: &[u8]) -> Result<(), StepError> {
+        let Some(asked) = &self.plan.workspace else { return Ok(()) };
+        let real = asked.canonicalize().during(|| format!("find the workspace {}", asked.display()))?;
+        self.like_host(&real).during(|| format!("make a place for the workspace {}", real.display()))?;
+        if self.plan.bind_workspace {
+            let place = self.inside(&real);
+            mount::bind_all(&real, &place).during(|| format!("show the workspace {}", real.display()))?;
+            self.cover_masks(&real)?;
+        } else {
+            let mounted = mountinfo::mount_points(mountinfo);
+            let has_mounts = mounted.iter().any(|at| at != &real && at.starts_with(&real));
+            let covered = !plan::is_within(&real, plan::FRESH.map(Path::new));
+            // Where mounts lie below it, the overlays of the split tree do the same for its parts.
+            if self.plan.rootful || !has_mounts || !covered {
+                self.overlay(&real, &real, WORKSPACE_KEY, &[])?;
+            }
+            self.mounts_below_workspace(mountinfo, &real)?;
+        }
+        let named = self.inside(asked);
+        if asked != &real && !named.exists() {
+            let linked = asked.parent().map_or(Ok(()), |parent| self.like_host(parent));
+            linked
+                .and_then(|()| std::os::unix::fs::symlink(&real, &named))
+                .during(|| format!("make the link {}", asked.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The workspace's overlay hides the overlays of file systems mounted below it: root mounts those again.
+    fn mounts_below_workspace(&mut self, mountinfo: &[u8], workspace: &Path) -> Result<(), StepError> {
+        if !self.plan.rootful {
+            return Ok(());
+        }
+        let hidden: Vec<PathBuf> = self.masks.iter().map(|mask| mask.path.clone()).collect();
+        let hidden: Vec<&Path> = hidden.iter().map(PathBuf::as_path).collect();
+        let visible = mountinfo::visible(mountinfo);
+        let below = |at: &&PathBuf| at.as_path() != workspace && at.starts_with(workspace);
+        let places: Vec<PathBuf> = plan::whole(&visible, &hidden).iter().filter(below).cloned().collect();
+        for (index, at) in places.iter().enumerate() {
+            if let Err(refused) = self.overlay(at, at, &format!("{WORKSPACE_KEY}-{index}"), &places) {
+                self.show_read_only(at, &refused)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// In a workspace that is written through there is no layer to hide things in, so they are covered.
+    fn cover_masks(&self, workspace: &Path) -> Result<(), StepError> {
+        for mask in self.masks.iter().filter(|mask| mask.path.starts_with(workspace) && mask.path != workspace) {
+            let place = self.inside(&mask.path);
+            let covered = if place.is_dir() {
+                mount::tmpfs(&place, mount::DATA | rustix::mount::MountFlags::RDONLY, c"mode=0700,size=4k")
+            } else {
+                mount::bind(&self.root.join("dev/null"), &place)
+            };
+            covered.during(|| format!("hide {}", mask.path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// A home that lies in a fresh place would be missing.
+    fn home(&self) -> Result<(), StepError> {
+        let Some(home) = self.plan.home.as_ref().and_then(|home| home.canonicalize().ok()) else { return Ok(()) };
+        self.like_host(&home).during(|| format!("make the home {}", home.display()))
+    }
+
+    /// Makes the directories down to `path` that the tree lacks, with the host's modes and owners.
+    fn like_host(&self, path: &Path) -> io::Result<()> {
+        let mut host = PathBuf::from("/");
+        for step in path.strip_prefix("/").unwrap_or(path).components() {
+            host.push(step);
+            let inside = self.inside(&host);
+            if fs::symlink_metadata(&inside).is_err() {
+                fs::create_dir(&inside)?;
+                let own = fs::metadata(&host)?.uid() == rustix::process::geteuid().as_raw() || self.plan.rootful;
+                if own {
+                    masks::copy_attributes(&host, &inside, self.marks)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a path of the host lies in the growing tree.
+    fn inside(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
