@@ -9,7 +9,7 @@ use super::launch::running::Running;
 use super::launch::step::{During, StepError};
 use super::launch::wire::{GuestPart, Setup, Walls};
 use super::launch::{self, Launch, start};
-use super::{Backend, BoxSpec, Probe, Sandbox, SandboxError};
+use super::{Backend, BoxSpec, IsDriven, Probe, Sandbox, SandboxError};
 use crate::domain::{BoxFacts, Capability, RunId, SandboxKind};
 
 /// The backend that contains nothing.
@@ -38,7 +38,7 @@ impl Backend for Host {
         launch::to_the_end(async move { host.start(spec).await }).await
     }
 
-    async fn sweep(&self, is_driven: &(dyn for<'a> Fn(&'a RunId) -> bool + Sync)) -> Vec<String> {
+    async fn sweep(&self, is_driven: IsDriven<'_>) -> Vec<String> {
         launch::sweep(&self.launch.state_dir, is_driven).await
     }
 }

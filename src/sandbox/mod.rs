@@ -147,9 +147,5 @@ pub trait Backend: Send + Sync {
     async fn create(&self, spec: &BoxSpec) -> Result<Box<dyn Sandbox>, SandboxError>;
 
     /// Removes what runs that are no longer driven have left behind; returns what was removed, in words.
-<<<<<<< HEAD
     async fn sweep(&self, is_driven: IsDriven<'_>) -> Vec<String>;
-=======
-    async fn sweep(&self, is_driven: &(dyn for<'a> Fn(&'a RunId) -> bool + Sync)) -> Vec<String>;
->>>>>>> 736832f (sandbox: boxes of namespaces over the host's own root, and none at all)
 }

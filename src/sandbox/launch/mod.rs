@@ -18,7 +18,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use self::record::Record;
 use self::running::Running;
-use super::{BoxSpec, Sandbox, SandboxError};
+use super::{BoxSpec, IsDriven, Sandbox, SandboxError};
 use crate::domain::RunId;
 use crate::guest::Client;
 
@@ -79,7 +79,7 @@ fn sessions_dir(run_dir: &Path) -> std::io::Result<OwnedFd> {
 }
 
 /// Removes the boxes of runs that nobody drives, with walls or without.
-pub(super) async fn sweep(state_dir: &Path, is_driven: &(dyn for<'a> Fn(&'a RunId) -> bool + Sync)) -> Vec<String> {
+pub(super) async fn sweep(state_dir: &Path, is_driven: IsDriven<'_>) -> Vec<String> {
     let mut told = Vec::new();
     for entry in fs::read_dir(state_dir.join("runs")).into_iter().flatten().flatten() {
         let Some(run) = entry.file_name().to_str().and_then(|name| RunId::new(name).ok()) else { continue };

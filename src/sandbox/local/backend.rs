@@ -13,7 +13,7 @@ use crate::sandbox::launch::running::Running;
 use crate::sandbox::launch::step::{During, StepError};
 use crate::sandbox::launch::wire::{GuestPart, Plan, Setup, Standing, Walls};
 use crate::sandbox::launch::{self, Launch, env, mountinfo, start};
-use crate::sandbox::{Backend, BoxSpec, Network, Probe, Sandbox, SandboxError};
+use crate::sandbox::{Backend, BoxSpec, IsDriven, Network, Probe, Sandbox, SandboxError};
 
 /// The backend of Linux namespaces.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ impl Backend for Local {
         launch::to_the_end(async move { create(launch, spec).await }).await
     }
 
-    async fn sweep(&self, is_driven: &(dyn for<'a> Fn(&'a RunId) -> bool + Sync)) -> Vec<String> {
+    async fn sweep(&self, is_driven: IsDriven<'_>) -> Vec<String> {
         launch::sweep(&self.launch.state_dir, is_driven).await
     }
 }

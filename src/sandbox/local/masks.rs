@@ -11,62 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
 use super::mount::Marks;
-
-/// Below a home directory.
-const IN_HOME: [&str; 52] = [
-    ".ssh",
-    ".aws",
-    ".azure",
-    ".gnupg",
-    ".kube",
-    ".docker",
-    ".netrc",
-    ".git-credentials",
-    ".npmrc",
-    ".pypirc",
-    ".pgpass",
-    ".my.cnf",
-    ".s3cfg",
-    ".boto",
-    ".oci",
-    ".vault-token",
-    ".password-store",
-    ".mozilla",
-    ".thunderbird",
-    ".bash_history",
-    ".zsh_history",
-    ".python_history",
-    ".psql_history",
-    ".mysql_history",
-    ".lesshst",
-    ".cargo/credentials",
-    ".cargo/credentials.toml",
-    ".gem/credentials",
-    ".composer/auth.json",
-    ".terraform.d/credentials.tfrc.json",
-    ".cache/huggingface/token",
-    ".huggingface/token",
-    ".config/gh",
-    ".config/hub",
-    ".config/glab-cli",
-    ".config/gcloud",
-    ".config/git/credentials",
-    ".config/rclone",
-    ".config/op",
-    ".config/sops",
-    ".config/doctl",
-    ".config/google-chrome",
-    ".config/chromium",
-    ".config/BraveSoftware",
-    ".config/longhaul",
-    ".config/composer/auth.json",
-    ".config/containers/auth.json",
-    ".local/share/keyrings",
-    ".local/share/containers",
-    ".local/share/docker",
-    ".kaggle/kaggle.json",
-    ".config/kaggle/kaggle.json",
-];
+use crate::sandbox::secrets;
 
 /// Below the root.
 const IN_ROOT: [&str; 19] = [
@@ -113,7 +58,7 @@ enum Kind {
 ///
 /// What this process can't read itself needs no mask.
 pub(super) fn present(homes: &[PathBuf], state_dir: &Path) -> Vec<Mask> {
-    let in_homes = homes.iter().flat_map(|home| IN_HOME.iter().map(|name| home.join(name)));
+    let in_homes = homes.iter().flat_map(|home| secrets::IN_HOME.iter().map(|name| home.join(name)));
     let in_root = IN_ROOT.iter().map(PathBuf::from);
     let candidates = in_homes.chain(in_root).chain(host_keys()).chain([state_dir.to_owned()]);
     let mut masks: Vec<Mask> = candidates.flat_map(|path| masks_for(&path)).collect();
