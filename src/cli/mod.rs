@@ -1,13 +1,33 @@
 //! Arguments in, wiring, words and exit code out.
 
+mod args;
+mod attach;
+mod chat;
+mod demo;
+mod do_goal;
+mod doctor;
 mod failure;
 mod hidden;
+mod launch;
+mod observers;
+mod open_box;
 mod output;
+mod person;
 mod place;
 mod replay;
 mod runs;
+mod secrets;
+mod settings;
 mod target;
+mod tools_list;
 mod verify;
+mod view;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
 
 pub use failure::Failure;
 pub use place::Place;
@@ -15,9 +35,78 @@ pub use replay::ReplayArgs;
 pub use runs::RunsCommand;
 pub use verify::VerifyArgs;
 
+use self::args::{Cli, Command};
+use crate::domain::ExitReason;
+
 /// The program: reads its surroundings once, does what its arguments say, and returns the exit code.
-pub fn main() -> std::process::ExitCode {
-    let args: Vec<_> = std::env::args_os().skip(1).collect();
-    let Ok(place) = Place::of_this_process() else { return std::process::ExitCode::FAILURE };
-    hidden::dispatch(&args, &place).unwrap_or(std::process::ExitCode::FAILURE)
+pub fn main() -> ExitCode {
+    let place = match Place::of_this_process() {
+        Ok(place) => place,
+        Err(error) => {
+            let failure = Failure::new(ExitReason::Usage, "cannot tell the working directory").because_of(&error);
+            return failed(&failure.hint("change to a directory that exists"));
+        }
+    };
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = hidden::dispatch(&args[1.min(args.len())..], &place) {
+        return code;
+    }
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and versions go to stdout and are no failure; clap knows which is which.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(ExitReason::Usage.code()));
+        }
+    };
+    match run(cli, &place) {
+        Ok(reason) => ExitCode::from(reason.code()),
+        Err(failure) => failed(&failure),
+    }
+}
+
+fn failed(failure: &Failure) -> ExitCode {
+    let _ = failure.print(&mut io::stderr());
+    ExitCode::from(failure.reason.code())
+}
+
+fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
+    let mut stdout = io::stdout();
+    match cli.command {
+        Some(Command::Do(args)) => working(do_goal::run(args, place)),
+        Some(Command::Chat(args)) => working(chat::run(args, place)),
+        None => working(chat::run(cli.chat, place)),
+        Some(Command::Demo(args)) => working(demo::run(args, place)),
+        Some(Command::Attach(args)) => working(attach::run(args, place)),
+        Some(Command::Doctor(args)) => working(doctor::run(args, place)),
+        Some(Command::Replay(args)) => args.run(place, &mut stdout),
+        Some(Command::Verify(args)) => args.run(place, &mut stdout),
+        Some(Command::Runs(args)) => args.run(place, &mut stdout),
+        Some(Command::Tools(args)) => tools_list::run(&args, place, &mut stdout),
+        Some(Command::Completions { shell }) => printed(&mut stdout, |out| {
+            clap_complete::generate(shell, &mut Cli::command(), "agent", out);
+            Ok(())
+        }),
+        Some(Command::Man) => printed(&mut stdout, |out| clap_mangen::Man::new(Cli::command()).render(out)),
+    }
+}
+
+/// Runs what needs a runtime, and the TLS provider that the model's client takes from the process.
+fn working(work: impl Future<Output = Result<ExitReason, Failure>>) -> Result<ExitReason, Failure> {
+    // Fails only where a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::new(ExitReason::Internal, "cannot start the runtime").because_of(&error))?;
+    let done = runtime.block_on(work);
+    // A thread may still sit in a read from the terminal.
+    runtime.shutdown_background();
+    done
+}
+
+/// Prints something whole, so that a reader that goes away is no failure.
+fn printed(out: &mut dyn Write, make: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Result<ExitReason, Failure> {
+    let mut text = Vec::new();
+    let written = make(&mut text).and_then(|()| out.write_all(&text));
+    output::finished(written.map(|()| ExitReason::Done).map_err(output::Stop::from))
 }

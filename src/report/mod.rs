@@ -4,6 +4,7 @@
 mod call;
 mod cast;
 mod live;
+mod manifest;
 mod markdown;
 mod stream_json;
 mod style;
@@ -14,6 +15,7 @@ mod visible;
 pub use call::call_line;
 pub use cast::{CastHeader, cast};
 pub use live::{Live, LiveOptions};
+pub use manifest::{ManifestItem, manifest};
 pub use markdown::{Closing, markdown};
 pub use stream_json::{JsonMode, JsonOutput, OUTPUT_SCHEMA_VERSION};
 pub use style::{duration as duration_words, size as size_words};

@@ -8,9 +8,11 @@ pub mod docker;
 pub mod host;
 mod launch;
 pub mod local;
+mod reach;
 mod secrets;
 
 pub use launch::{Launch, SUBCOMMAND};
+pub use reach::{ReachError, leave_token, reach};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

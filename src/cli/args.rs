@@ -1,0 +1,196 @@
+//! What a person can type: every subcommand, flag and default.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An autonomous workflow agent: works towards a goal in a sandboxed box, waits without asking a model, proves its
+/// results with checks that the harness runs, and leaves a transcript that can be replayed and verified.
+#[derive(Debug, Parser)]
+#[command(
+    name = "agent",
+    version,
+    max_term_width = 100,
+    after_help = EXIT_CODES,
+    arg_required_else_help = false
+)]
+pub(super) struct Cli {
+    /// What to do; without one, a chat begins.
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    /// How the chat runs when no subcommand is given.
+    #[command(flatten)]
+    pub(super) chat: ChatArgs,
+}
+
+/// Shown below every `--help`.
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+  0 done    1 internal error   2 usage or configuration   3 failed, or a check failed
+  4 needs a person   5 limit reached   6 refused by policy   7 no sandbox
+  8 unverified, with --require-verified   75 model server unavailable, try later
+  77 credentials refused   130 interrupted   143 terminated";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Works on one goal until the harness has a verdict.
+    Do(DoArgs),
+    /// Talks with the model in the terminal, with the same tools and box.
+    Chat(ChatArgs),
+    /// Runs the demo: scripted replies instead of a model, everything else real; needs no key.
+    Demo(DemoArgs),
+    /// Looks into a running box: its tmux, or one session.
+    Attach(AttachArgs),
+    /// Shows what happened in a run, from the transcript alone.
+    Replay(super::ReplayArgs),
+    /// Proves that a transcript is whole and unchanged.
+    Verify(super::VerifyArgs),
+    /// Lists, shows, measures and removes runs.
+    #[command(subcommand)]
+    Runs(super::RunsCommand),
+    /// Tries what this machine can do: boxes, tmux, the model's settings, the state directory.
+    Doctor(DoctorArgs),
+    /// Shows the tools that the model has, with their JSON Schemas.
+    Tools(ToolsArgs),
+    /// Prints a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page.
+    Man,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct ModelArgs {
+    /// The model's name as its server knows it, or `script:FILE` [config: model]
+    #[arg(long, value_name = "NAME")]
+    pub(super) model: Option<String>,
+    /// The server's base URL, such as http://127.0.0.1:11434/v1 [env: OPENAI_BASE_URL] [config: base_url]
+    #[arg(long, value_name = "URL")]
+    pub(super) base_url: Option<String>,
+}
+
+/// Where the work happens.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct BoxArgs {
+    /// Kind of box: auto, docker, local or host (nothing contained) [config: sandbox]
+    #[arg(long, value_name = "KIND")]
+    pub(super) sandbox: Option<String>,
+    /// Image for a container; implies docker [config: image]
+    #[arg(long, value_name = "IMAGE")]
+    pub(super) image: Option<String>,
+    /// Network of the box: open or none [config: network]
+    #[arg(long, value_name = "MODE")]
+    pub(super) network: Option<String>,
+    /// The project directory: overlay keeps changes in the box, bind writes through to the host
+    #[arg(long, value_name = "MODE", default_value = "overlay")]
+    pub(super) workspace: WorkspaceArg,
+    /// The project directory, if not the current one
+    #[arg(short = 'C', long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    /// Memory limit of the box, such as 4GiB [config: memory]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) memory: Option<String>,
+    /// Most processes and threads in the box [config: pids]
+    #[arg(long, value_name = "N")]
+    pub(super) pids: Option<String>,
+    /// Processors the box may use, such as 1.5 [config: cpus]
+    #[arg(long, value_name = "N")]
+    pub(super) cpus: Option<String>,
+}
+
+/// A workspace mode as typed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum WorkspaceArg {
+    /// Copy-on-write.
+    #[default]
+    Overlay,
+    /// Written through.
+    Bind,
+}
+
+/// `agent do`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct DoArgs {
+    /// The goal in words; `-` reads it from standard input
+    #[arg(value_name = "GOAL", required_unless_present = "file")]
+    pub(super) goal: Vec<String>,
+    /// Reads the goal from a file
+    #[arg(short, long, value_name = "FILE", conflicts_with = "goal")]
+    pub(super) file: Option<PathBuf>,
+    /// A command that must exit with 0 for the run to count as done; may be repeated [config: checks]
+    #[arg(long, value_name = "CMD")]
+    pub(super) check: Vec<String>,
+    /// Most model requests [default: 200] [config: max_turns]
+    #[arg(long, value_name = "N")]
+    pub(super) max_turns: Option<String>,
+    /// Exits with 8 when the result was not proved by a check
+    #[arg(long)]
+    pub(super) require_verified: bool,
+    /// What goes to stdout: text, json or stream-json [default: text] [config: output_format]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) output_format: Option<String>,
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
+    #[command(flatten)]
+    pub(super) sandbox: BoxArgs,
+}
+
+/// `agent chat`.
+#[derive(Debug, Default, Args)]
+pub(super) struct ChatArgs {
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
+    #[command(flatten)]
+    pub(super) sandbox: BoxArgs,
+}
+
+/// `agent demo`.
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Kind of box: auto, docker, local or host (nothing contained)
+    #[arg(long, value_name = "KIND")]
+    pub(super) sandbox: Option<String>,
+    /// Image for a container; implies docker
+    #[arg(long, value_name = "IMAGE")]
+    pub(super) image: Option<String>,
+}
+
+/// `agent attach`.
+#[derive(Debug, Args)]
+pub(super) struct AttachArgs {
+    /// The run: its id, a unique beginning of it, or `last`
+    #[arg(value_name = "RUN", default_value = "last")]
+    pub(super) run: String,
+    /// One session instead of the box's tmux
+    #[arg(value_name = "SESSION")]
+    pub(super) session: Option<String>,
+    /// Types into the session too; without it the view is read-only
+    #[arg(long)]
+    pub(super) write: bool,
+}
+
+/// `agent doctor`.
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// As JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
+}
+
+/// `agent tools`.
+#[derive(Debug, Args)]
+pub(super) struct ToolsArgs {
+    /// Only this tool, with its manual
+    #[arg(value_name = "TOOL")]
+    pub(super) name: Option<String>,
+    /// As JSON, the way a model is told of them
+    #[arg(long)]
+    pub(super) json: bool,
+}

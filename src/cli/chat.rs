@@ -1,0 +1,195 @@
+//! `agent chat`: a person and the model take turns; the model has the same tools and box as in a run with a goal.
+
+use std::borrow::Cow;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{Cmd, Config, Context, Editor, EventHandler, KeyCode, KeyEvent, Modifiers};
+use rustyline::{Helper, Highlighter, Hinter, Validator};
+
+use super::args::ChatArgs;
+use super::launch::{Task, prepare};
+use super::observers::{Observers, Shared};
+use super::person::{Came, Signals, terminated};
+use super::settings::{Flags, Settings};
+use super::{Failure, Place, view};
+use crate::agent::{Person, Word};
+use crate::domain::{Entry, ExitReason, Observer, Progress, RunMode};
+use crate::report::Totals;
+
+const COMMANDS: [(&str, &str); 3] = [
+    ("/help", "shows this"),
+    ("/status", "model, box, turns and tokens so far"),
+    ("/quit", "ends the chat and removes the box (Ctrl-D does the same)"),
+];
+
+/// Runs `agent chat`.
+pub(super) async fn run(args: ChatArgs, place: &Place) -> Result<ExitReason, Failure> {
+    let flags = Flags { model: Some(&args.model), sandbox: Some(&args.sandbox), ..Flags::default() };
+    let settings = Settings { max_turns: u32::MAX, ..Settings::resolve(&flags, place)? };
+    let task = Task { mode: RunMode::Chat, title: "chat".to_owned(), goal: String::new(), checks: Vec::new() };
+    let prepared = prepare(task, &settings, place)?;
+    let status = Shared::new(Status {
+        model: settings.model.name.clone(),
+        run: prepared.spec().run.to_string(),
+        sandbox: "not up yet".to_owned(),
+        totals: Totals::default(),
+    });
+    let mut observers = Observers::default();
+    observers.0.push(Box::new(view::live(io::stdout(), place)));
+    observers.0.push(Box::new(status.clone()));
+    let signals = Signals::listen()?;
+    let editor = editor(place).map_err(|error| {
+        Failure::new(ExitReason::Internal, "cannot read from the terminal").because(error.to_string())
+    })?;
+    let _ = writeln!(io::stdout(), "longhaul {} · {} · /help for help", env!("CARGO_PKG_VERSION"), settings.model.name);
+    let history = place.state_dir().map(|dir| dir.join("chat_history"));
+    let chatter = Chatter { signals, editor: Some(editor), history, status };
+    let over = prepared.drive(Box::new(observers), Box::new(chatter)).await?;
+    view::print_end(&over, place);
+    Ok(over.ending.reason)
+}
+
+/// What `/status` shows.
+struct Status {
+    model: String,
+    run: String,
+    sandbox: String,
+    totals: Totals,
+}
+
+impl Observer for Status {
+    fn entry(&mut self, entry: &Entry) {
+        if let crate::domain::Event::BoxOpened { facts } = &entry.event {
+            self.sandbox = format!("{:?} ({})", facts.kind, facts.why).to_lowercase();
+        }
+        self.totals.add(entry);
+    }
+
+    fn progress(&mut self, _: &Progress) {}
+}
+
+/// A person at a prompt.
+struct Chatter {
+    signals: Signals,
+    /// Not here while a line is being read.
+    editor: Option<Editor<Commands, FileHistory>>,
+    history: Option<PathBuf>,
+    status: Shared<Status>,
+}
+
+/// What came of reading a line.
+type ReadLine = (Editor<Commands, FileHistory>, Result<String, ReadlineError>);
+
+#[async_trait::async_trait]
+impl Person for Chatter {
+    async fn interrupts(&mut self) -> Word {
+        match self.signals.next().await {
+            Came::Interrupt => Word::Interrupt,
+            Came::End => terminated(),
+        }
+    }
+
+    async fn speaks(&mut self) -> Word {
+        loop {
+            let Some(read) = self.read().await else { return terminated() };
+            match read {
+                Ok(line) if line.trim().is_empty() => {}
+                Ok(line) if line.trim_start().starts_with('/') => {
+                    if let Some(word) = self.command(line.trim()) {
+                        return word;
+                    }
+                }
+                Ok(line) => return Word::Say(line.trim().to_owned()),
+                Err(ReadlineError::Interrupted) => say("(Ctrl-D or /quit ends the chat)"),
+                Err(_) => return left(),
+            }
+        }
+    }
+}
+
+fn left() -> Word {
+    Word::End { reason: ExitReason::Done, why: "the person ended the chat".to_owned() }
+}
+
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+impl Chatter {
+    /// Reads a line on a thread of its own; None when the program is to end meanwhile.
+    async fn read(&mut self) -> Option<Result<String, ReadlineError>> {
+        let mut editor = self.editor.take()?;
+        let (done, mut line): (tokio::sync::mpsc::Sender<ReadLine>, _) = tokio::sync::mpsc::channel(1);
+        std::thread::spawn(move || {
+            let read = editor.readline("> ");
+            let _ = done.blocking_send((editor, read));
+        });
+        let (mut editor, read) = loop {
+            tokio::select! {
+                line = line.recv() => break line?,
+                came = self.signals.next() => if came == Came::End { return None },
+            }
+        };
+        if let (Ok(line), Some(history)) = (&read, &self.history) {
+            let _ = editor.add_history_entry(line);
+            let _ = editor.append_history(history);
+        }
+        self.editor = Some(editor);
+        Some(read)
+    }
+
+    fn command(&self, line: &str) -> Option<Word> {
+        match line {
+            "/quit" | "/exit" | "/q" => return Some(left()),
+            "/help" | "/?" => COMMANDS.iter().for_each(|(name, what)| say(&format!("  {name:8} {what}"))),
+            "/status" => self.status.with(|status| {
+                say(&format!("  run      {}\n  model    {}\n  box      {}", status.run, status.model, status.sandbox));
+                let Totals { turns, calls, failed_calls, usage, .. } = &status.totals;
+                let (input, output) = (usage.input_tokens, usage.output_tokens);
+                say(&format!("  so far   {turns} answers, {calls} tool calls ({failed_calls} failed), {input} tokens in, {output} out"));
+            }),
+            other => say(&format!("no command `{other}`; {}", nearest(other))),
+        }
+        None
+    }
+}
+
+/// The command that begins most like what was typed.
+fn nearest(typed: &str) -> String {
+    let common = |name: &str| name.chars().zip(typed.chars()).take_while(|(a, b)| a == b).count();
+    let best = COMMANDS.iter().map(|(name, _)| *name).max_by_key(|name| common(name));
+    match best.filter(|name| common(name) > 1) {
+        Some(name) => format!("did you mean {name}?"),
+        None => "/help lists them".to_owned(),
+    }
+}
+
+fn editor(place: &Place) -> rustyline::Result<Editor<Commands, FileHistory>> {
+    let config = Config::builder().history_ignore_dups(true)?.auto_add_history(false).build();
+    let mut editor = Editor::with_config(config)?;
+    editor.set_helper(Some(Commands));
+    editor.bind_sequence(KeyEvent(KeyCode::Enter, Modifiers::ALT), EventHandler::Simple(Cmd::Newline));
+    editor.bind_sequence(KeyEvent::ctrl('j'), EventHandler::Simple(Cmd::Newline));
+    if let Some(history) = place.state_dir().map(|dir| dir.join("chat_history")) {
+        let _ = editor.load_history(&history);
+    }
+    Ok(editor)
+}
+
+/// Completes slash commands.
+#[derive(Helper, Highlighter, Hinter, Validator)]
+struct Commands;
+
+impl Completer for Commands {
+    type Candidate = String;
+
+    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
+        let typed: Cow<'_, str> = line[..pos].into();
+        let fits = COMMANDS.iter().filter(|(name, _)| typed.starts_with('/') && name.starts_with(&*typed));
+        Ok((0, fits.map(|(name, _)| (*name).to_owned()).collect()))
+    }
+}

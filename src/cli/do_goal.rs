@@ -1,0 +1,141 @@
+//! `agent do`: one goal, worked on until the harness has a verdict.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::args::DoArgs;
+use super::launch::{Over, Task, prepare};
+use super::observers::{Observers, Shared};
+use super::person::{Keyboard, Nobody, Signals};
+use super::settings::{Flags, Settings};
+use super::{Failure, Place, view};
+use crate::agent::Person;
+use crate::config::OutputFormat;
+use crate::domain::{ExitReason, RunMode, Verdict};
+use crate::report::{JsonMode, JsonOutput};
+
+/// The largest goal that is taken.
+const LARGEST_GOAL: u64 = 10 << 20;
+/// Longest title, in characters.
+const TITLE: usize = 72;
+
+/// Runs `agent do`.
+pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failure> {
+    let flags = Flags {
+        model: Some(&args.model),
+        sandbox: Some(&args.sandbox),
+        max_turns: args.max_turns.as_deref(),
+        output_format: args.output_format.as_deref(),
+    };
+    let settings = Settings::resolve(&flags, place)?;
+    let json = match settings.output_format {
+        OutputFormat::Text => None,
+        OutputFormat::Json => Some(Shared::new(JsonOutput::new(io::stdout(), JsonMode::Single))),
+        OutputFormat::StreamJson => Some(Shared::new(JsonOutput::new(io::stdout(), JsonMode::Stream))),
+    };
+    let require_verified = args.require_verified;
+    let over = attempt(&args, &settings, place, json.clone()).await;
+    if let Some(json) = json {
+        return told_as_json(&json, over, require_verified);
+    }
+    let over = over?;
+    view::print_end(&over, place);
+    view::print_answer(&over)?;
+    Ok(reason(&over, require_verified))
+}
+
+type Json = Shared<JsonOutput<io::Stdout>>;
+
+async fn attempt(args: &DoArgs, settings: &Settings, place: &Place, json: Option<Json>) -> Result<Over, Failure> {
+    let goal = goal(args, place)?;
+    let title = title(&goal);
+    let checks = settings.checks.iter().chain(&args.check).cloned().collect();
+    let prepared = prepare(Task { mode: RunMode::Goal, title, goal, checks }, settings, place)?;
+    let signals = Signals::listen()?;
+    let mut observers = Observers::default();
+    observers.0.push(Box::new(view::live(io::stderr(), place)));
+    if let Some(json) = json {
+        observers.0.push(Box::new(json));
+    }
+    let person: Box<dyn Person> = match place.stdin_tty && place.stderr_tty {
+        true => Box::new(Keyboard::new(signals)),
+        false => Box::new(Nobody::new(signals)),
+    };
+    prepared.drive(Box::new(observers), person).await
+}
+
+/// The exit code's reason: the run's own, but for a result without proof where proof was asked for.
+fn reason(over: &Over, require_verified: bool) -> ExitReason {
+    match (over.ending.reason, over.ending.verdict) {
+        (ExitReason::Done, Verdict::Unverified) if require_verified => ExitReason::Unverified,
+        (reason, _) => reason,
+    }
+}
+
+fn told_as_json(json: &Json, over: Result<Over, Failure>, require_verified: bool) -> Result<ExitReason, Failure> {
+    json.with(|json| match over {
+        Ok(over) => {
+            if let Some(trouble) = &over.trouble {
+                json.failure(trouble.reason, &trouble.what, &trouble.because, &trouble.hints);
+            }
+            json.end(Some(&over.closing));
+            Ok(reason(&over, require_verified))
+        }
+        Err(failure) => {
+            json.failure(failure.reason, &failure.what, &failure.because, &failure.hints);
+            json.end(None);
+            Err(failure)
+        }
+    })
+}
+
+fn goal(args: &DoArgs, place: &Place) -> Result<String, Failure> {
+    let goal = match (&args.file, &args.goal[..]) {
+        (Some(file), _) => {
+            let path = place.cwd.join(file);
+            let open = std::fs::File::open(&path).map_err(|error| unreadable(&path, &error))?;
+            read_goal(open, &path)?
+        }
+        (None, [dash]) if dash == "-" => read_goal(io::stdin().lock(), Path::new("standard input"))?,
+        (None, words) => words.join(" "),
+    };
+    if goal.len() as u64 > LARGEST_GOAL {
+        return Err(too_large());
+    }
+    match goal.trim() {
+        "" => Err(Failure::new(ExitReason::Usage, "the goal is empty")
+            .hint("say what is to be reached, such as `agent do \"make the tests pass\" --check \"make test\"`")),
+        goal => Ok(goal.to_owned()),
+    }
+}
+
+fn read_goal(input: impl Read, from: &Path) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    input.take(LARGEST_GOAL + 1).read_to_end(&mut bytes).map_err(|error| unreadable(from, &error))?;
+    if bytes.len() as u64 > LARGEST_GOAL {
+        return Err(too_large());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::new(ExitReason::Usage, format!("the goal in {} is not text", from.display()))
+            .because(format!("it is not UTF-8 at byte {at}"))
+    })
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(ExitReason::Usage, format!("cannot read the goal from {}", path.display())).because_of(error)
+}
+
+fn too_large() -> Failure {
+    Failure::new(ExitReason::Usage, "the goal is larger than 10 MiB")
+        .hint("put the material into a file of the project and name it in the goal")
+}
+
+/// The first line of the goal, cut to a readable length.
+pub(super) fn title(goal: &str) -> String {
+    let line = goal.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    match line.char_indices().nth(TITLE) {
+        None => line.to_owned(),
+        Some((end, _)) => format!("{}…", line[..end].trim_end()),
+    }
+}

@@ -1,0 +1,222 @@
+//! Puts a run together, has it driven, and leaves its report behind: what `do`, `chat` and `demo` have in common.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use sha2::{Digest as _, Sha256};
+
+use super::open_box::{Backends, BoxWish};
+use super::settings::Settings;
+use super::target::{of_store, store};
+use super::{Failure, Place, secrets};
+use crate::agent::{Driver, Ending, Finished, Parts, Person, Trouble};
+use crate::clock::{Clock, SystemClock};
+use crate::context::Prompt;
+use crate::domain::{Entry, ExitReason, Observer, RunMode, RunSpec};
+use crate::journal::{Head, Reader, Recorder, RunDir, new_run_id};
+use crate::model::{self, Model};
+use crate::report::{Closing, markdown};
+use crate::sandbox::{BoxSpec, SandboxError};
+use crate::telemetry::Redactor;
+use crate::tools::{Registry, WorkbenchError};
+
+/// What a run is for.
+#[derive(Debug, Clone)]
+pub(super) struct Task {
+    /// A goal or a chat.
+    pub(super) mode: RunMode,
+    /// A few words for lists.
+    pub(super) title: String,
+    /// The goal; empty in a chat.
+    pub(super) goal: String,
+    /// The checks.
+    pub(super) checks: Vec<String>,
+}
+
+/// A run that is ready to begin.
+pub(super) struct Prepared {
+    spec: RunSpec,
+    run: RunDir,
+    recorder: Recorder,
+    redactor: Arc<Redactor>,
+    model: Arc<dyn Model>,
+    wish: BoxWish,
+    backends: Backends,
+}
+
+/// A run that is over.
+pub(super) struct Over {
+    /// Its end.
+    pub(super) ending: Ending,
+    /// What stopped it, where that has more to say.
+    pub(super) trouble: Option<Trouble>,
+    /// Where it lies, and its head.
+    pub(super) closing: Closing,
+}
+
+/// Makes everything that a run needs but its box. Nothing is left behind when this fails, except that an empty state
+/// directory may be.
+pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<Prepared, Failure> {
+    let model = model::open(&settings.model).map_err(|error| Failure::from(Trouble::from(error)))?;
+    let store = store(place)?;
+    let clock = Arc::new(SystemClock::new());
+    let random = fastrand::u128(..);
+    let spec = run_spec(task, settings, new_run_id(clock.now(), random));
+    let mut hidden = secrets::of(place);
+    hidden.extend(settings.secret());
+    let redactor = Arc::new(Redactor::new(&hidden));
+    let run = store.create(&spec, &redactor).map_err(|error| of_store(&error))?;
+    let recorder = Recorder::create(&run, clock, Arc::clone(&redactor))
+        .map_err(|error| Failure::new(ExitReason::Internal, "cannot begin the transcript").because_of(&error))?;
+    let env = utf8_vars(place);
+    let backends = Backends::new(store.state_dir().to_owned(), settings.image.clone(), env.clone(), place.home());
+    let wish = BoxWish {
+        wanted: settings.sandbox,
+        spec: BoxSpec {
+            run: spec.run.clone(),
+            run_dir: run.path().to_owned(),
+            state_dir: store.state_dir().to_owned(),
+            workspace: settings.workspace.clone(),
+            bind_workspace: settings.bind_workspace,
+            image: settings.image.clone(),
+            home: place.home(),
+            network: settings.network,
+            limits: settings.limits,
+            why: String::new(),
+            env,
+            token: token(),
+        },
+    };
+    Ok(Prepared { spec, run, recorder, redactor, model, wish, backends })
+}
+
+impl Prepared {
+    /// The run's specification.
+    pub(super) fn spec(&self) -> &RunSpec {
+        &self.spec
+    }
+
+    /// Drives the run to its end and writes its report.
+    ///
+    /// # Errors
+    /// When what happens can't be recorded any more.
+    pub(super) async fn drive(self, observer: Box<dyn Observer>, person: Box<dyn Person>) -> Result<Over, Failure> {
+        let Self { spec, run, recorder, redactor, model, wish, backends } = self;
+        let opening = tokio::spawn(async move { backends.open(wish).await });
+        let parts = Parts {
+            recorder,
+            blobs: run.blobs(redactor),
+            model,
+            registry: Registry::for_mode(spec.mode),
+            opening: opening.map(|joined| joined.unwrap_or_else(|error| Err(panicked(&error)))).boxed(),
+            observer,
+            person,
+        };
+        let driven = Driver::begin(spec, parts)?.drive().await;
+        let closing = closing(&run);
+        write_reports(&run, &closing)?;
+        let Finished { ending, trouble } = driven?;
+        Ok(Over { ending, trouble, closing })
+    }
+}
+
+fn panicked(error: &tokio::task::JoinError) -> WorkbenchError {
+    WorkbenchError::NoBox(SandboxError {
+        what: "the box could not be made".to_owned(),
+        because: Some(error.to_string()),
+        hint: None,
+    })
+}
+
+fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSpec {
+    let prompts = Prompt::ALL.iter().map(|prompt| (prompt.name().to_owned(), sha256(prompt.template().as_bytes())));
+    let mut tools = Sha256::new();
+    for tool in Registry::for_mode(task.mode).tools() {
+        tools.update(tool.name);
+        tools.update(tool.manual);
+        tools.update(tool.parameters.to_string());
+    }
+    RunSpec {
+        run,
+        mode: task.mode,
+        title: task.title,
+        goal: task.goal,
+        checks: task.checks,
+        workspace: settings.workspace.to_string_lossy().into_owned(),
+        model: settings.model.name.clone(),
+        base_url: settings.model.shown_base_url(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        prompts: prompts.collect(),
+        tools_sha256: hex(&tools.finalize()),
+        max_turns: settings.max_turns,
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// 128 random bits: what a client shows a box's guest. Drawn from the system, since it guards the box's channel.
+fn token() -> String {
+    let mut bytes = [0; 16];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let got = rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty());
+        filled += got.expect("the kernel has a random source");
+    }
+    hex(&bytes)
+}
+
+/// The variables whose names and values are UTF-8.
+pub(super) fn utf8_vars(place: &Place) -> BTreeMap<String, String> {
+    let both = |(name, value): (&std::ffi::OsString, &std::ffi::OsString)| {
+        Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()))
+    };
+    place.vars.iter().filter_map(both).collect()
+}
+
+fn closing(run: &RunDir) -> Closing {
+    let head = Head::read(run.path()).unwrap_or_else(|_| Head::start());
+    Closing {
+        run_dir: run.path().to_string_lossy().into_owned(),
+        head_seq: head.seq.unwrap_or(0),
+        head_hash: head.hash,
+    }
+}
+
+/// Writes `report.md` and the manifest of the artefacts, from the transcript alone.
+fn write_reports(run: &RunDir, closing: &Closing) -> Result<(), Failure> {
+    let failed = |error: &dyn std::error::Error| {
+        Failure::new(ExitReason::Internal, "the run is over, but its report could not be written").because_of(error)
+    };
+    let reader = Reader::open(run.path()).map_err(|error| failed(&error))?;
+    let entries: Vec<Entry> = reader.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
+    write_whole(&run.report(), markdown(&entries, closing).as_bytes()).map_err(|error| failed(&error))?;
+    let manifest = crate::report::manifest(&entries);
+    if !manifest.is_empty() {
+        let json = serde_json::to_vec_pretty(&manifest).map_err(|error| failed(&error))?;
+        write_whole(&run.artifacts().join("manifest.json"), &json).map_err(|error| failed(&error))?;
+    }
+    Ok(())
+}
+
+fn write_whole(path: &PathBuf, content: &[u8]) -> std::io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(path))?;
+    file.write_all(content)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        let Trouble { reason, what, because, hints } = trouble;
+        Self { reason, what, because, hints }
+    }
+}

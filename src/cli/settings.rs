@@ -1,0 +1,164 @@
+//! What a run is to be like: flags over environment over configuration files over defaults.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::args::{BoxArgs, ModelArgs, WorkspaceArg};
+use super::{Failure, Place, launch};
+use crate::config::{self, Config, Key, OutputFormat, SandboxChoice, Sources, Value};
+use crate::domain::{ExitReason, SandboxKind};
+use crate::model::{ModelChoice, Patience};
+use crate::sandbox::choose::Wanted;
+use crate::sandbox::{Limits, Network};
+use crate::telemetry::Secret;
+
+/// The flags that say how a run is to be.
+#[derive(Default)]
+pub(super) struct Flags<'a> {
+    /// Who answers.
+    pub(super) model: Option<&'a ModelArgs>,
+    /// Where the work happens.
+    pub(super) sandbox: Option<&'a BoxArgs>,
+    /// Most model requests.
+    pub(super) max_turns: Option<&'a str>,
+    /// What goes to stdout.
+    pub(super) output_format: Option<&'a str>,
+}
+
+/// What a run is like.
+pub(super) struct Settings {
+    /// Who answers.
+    pub(super) model: ModelChoice,
+    /// The kind of box.
+    pub(super) sandbox: Wanted,
+    /// The image, if one was named.
+    pub(super) image: Option<String>,
+    /// The box's network.
+    pub(super) network: Network,
+    /// The project directory, absolute and without symbolic links.
+    pub(super) workspace: PathBuf,
+    /// Whether it is written through.
+    pub(super) bind_workspace: bool,
+    /// Limits of the box.
+    pub(super) limits: Limits,
+    /// Most model requests.
+    pub(super) max_turns: u32,
+    /// The checks that the configuration names.
+    pub(super) checks: Vec<String>,
+    /// What goes to stdout.
+    pub(super) output_format: OutputFormat,
+}
+
+impl Settings {
+    /// Puts the settings together. Says on standard error what was left out of them and why.
+    ///
+    /// # Errors
+    /// Names the setting that makes no sense.
+    pub(super) fn resolve(flags: &Flags<'_>, place: &Place) -> Result<Self, Failure> {
+        let none = BoxArgs::default();
+        let sandbox_flags = flags.sandbox.unwrap_or(&none);
+        let workspace = workspace(sandbox_flags, place)?;
+        let config = config::load(&sources(flags, &workspace, place)?)
+            .map_err(|error| Failure::new(ExitReason::Usage, "the configuration makes no sense").because_of(&error))?;
+        for warning in &config.warnings {
+            let _ = writeln!(io::stderr(), "warning: {warning}");
+        }
+        let sandbox = match config.sandbox.value {
+            SandboxChoice::Auto => Wanted::Auto,
+            SandboxChoice::Docker => Wanted::Only(SandboxKind::Docker),
+            SandboxChoice::Local => Wanted::Only(SandboxKind::Local),
+            SandboxChoice::Host => Wanted::Only(SandboxKind::Host),
+        };
+        let bind = sandbox_flags.workspace == WorkspaceArg::Bind;
+        Ok(Self {
+            model: model_choice(&config, place),
+            sandbox,
+            image: config.image.value,
+            network: if config.network.value { Network::Open } else { Network::None },
+            workspace,
+            bind_workspace: bind || sandbox == Wanted::Only(SandboxKind::Host),
+            limits: Limits {
+                memory_bytes: config.memory_bytes.value,
+                pids: config.pids.value,
+                cpus: config.cpus.value,
+            },
+            max_turns: config.max_turns.value,
+            checks: config.checks.value,
+            output_format: config.output_format.value,
+        })
+    }
+
+    /// The model's key, which must never be recorded.
+    pub(super) fn secret(&self) -> Option<Secret> {
+        let value = self.model.api_key.clone()?;
+        Some(Secret { name: "api_key".to_owned(), value })
+    }
+}
+
+fn sources(flags: &Flags<'_>, workspace: &Path, place: &Place) -> Result<Sources, Failure> {
+    let user = place.var("XDG_CONFIG_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let user = user.or_else(|| Some(place.home()?.join(".config")));
+    Ok(Sources {
+        system: Some(PathBuf::from("/etc/longhaul/config.toml")),
+        user: user.map(|dir| dir.join("longhaul/config.toml")),
+        project: Some(workspace.join(".longhaul/config.toml")),
+        variables: launch::utf8_vars(place),
+        flags: flag_values(flags)?,
+    })
+}
+
+fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
+    let (model, sandbox) = (flags.model, flags.sandbox);
+    let given = [
+        (Key::Model, "--model", model.and_then(|flags| flags.model.as_deref())),
+        (Key::BaseUrl, "--base-url", model.and_then(|flags| flags.base_url.as_deref())),
+        (Key::Sandbox, "--sandbox", sandbox.and_then(|flags| flags.sandbox.as_deref())),
+        (Key::Image, "--image", sandbox.and_then(|flags| flags.image.as_deref())),
+        (Key::Network, "--network", sandbox.and_then(|flags| flags.network.as_deref())),
+        (Key::Memory, "--memory", sandbox.and_then(|flags| flags.memory.as_deref())),
+        (Key::Pids, "--pids", sandbox.and_then(|flags| flags.pids.as_deref())),
+        (Key::Cpus, "--cpus", sandbox.and_then(|flags| flags.cpus.as_deref())),
+        (Key::MaxTurns, "--max-turns", flags.max_turns),
+        (Key::OutputFormat, "--output-format", flags.output_format),
+    ];
+    let given = given.into_iter().filter_map(|(key, flag, text)| Some((key, flag, text?)));
+    given
+        .map(|(key, flag, text)| {
+            let value = key.parse(text).map_err(|right| {
+                Failure::new(ExitReason::Usage, format!("`{flag} {text}` makes no sense"))
+                    .because(format!("it must be {right}"))
+            })?;
+            Ok((key, value))
+        })
+        .collect()
+}
+
+fn model_choice(config: &Config, place: &Place) -> ModelChoice {
+    ModelChoice {
+        name: config.model.value.clone().unwrap_or_default(),
+        base_url: config.base_url.value.clone(),
+        api_key: place.var(&config.api_key_env.value).map(str::to_owned),
+        patience: Patience::default(),
+        seed: fastrand::u64(..),
+    }
+}
+
+fn workspace(flags: &BoxArgs, place: &Place) -> Result<PathBuf, Failure> {
+    let dir = match &flags.dir {
+        None => place.cwd.clone(),
+        Some(dir) => place.cwd.join(dir),
+    };
+    let cannot = || Failure::new(ExitReason::Usage, format!("cannot work in {}", dir.display()));
+    let dir = dir.canonicalize().map_err(|error| cannot().because_of(&error))?;
+    if !dir.is_dir() {
+        return Err(cannot().because("it is no directory"));
+    }
+    if dir.to_str().is_none() {
+        return Err(cannot().because("its path is not UTF-8"));
+    }
+    if dir.parent().is_none() {
+        let hint = "change to the project's directory, or name it with `--dir DIR`";
+        return Err(cannot().because("the root of the file system is no project").hint(hint));
+    }
+    Ok(dir)
+}
