@@ -17,7 +17,7 @@ use crate::domain::{ToolCall, Usage};
 pub use choice::{ModelChoice, OPENAI_BASE_URL, SCRIPT_PREFIX, open};
 pub use openai::OpenAi;
 pub use patience::Patience;
-pub use scripted::Scripted;
+pub use scripted::{About, Scripted};
 
 /// What the model is told a tool is.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,5 +1,6 @@
 //! The integration suite.
 
 mod house;
+mod model_script;
 mod model_server;
 mod model_wire;

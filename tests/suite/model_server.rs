@@ -15,6 +15,8 @@ use axum::serve::ListenerExt as _;
 use futures_util::stream;
 use serde_json::{Value, json};
 
+const UNPOISONED: &str = "no closure that makes replies has panicked";
+
 /// One request as it came.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
@@ -198,7 +200,7 @@ impl Reply {
         for (name, value) in &self.headers {
             response = response.header(name, value);
         }
-        response.body(Body::from_stream(body)).unwrap()
+        response.body(Body::from_stream(body)).expect("status and headers are legal")
     }
 }
 
@@ -237,7 +239,7 @@ impl Gone {
 impl Drop for Gone {
     fn drop(&mut self) {
         if !self.is_served {
-            *self.shared.left.lock().unwrap() += 1;
+            *self.shared.left.lock().expect(UNPOISONED) += 1;
             self.shared.left_more.notify_all();
         }
     }
@@ -259,7 +261,7 @@ impl ModelServer {
         let replies = Arc::clone(&queue);
         let mut server = Self::replying(move |_| {
             let empty = || Reply::status(418).json(&json!({"error": {"message": "the queue of replies is empty"}}));
-            replies.lock().unwrap().pop_front().unwrap_or_else(empty)
+            replies.lock().expect(UNPOISONED).pop_front().unwrap_or_else(empty)
         });
         server.queue = queue;
         server
@@ -276,11 +278,11 @@ impl ModelServer {
             connections: AtomicUsize::new(0),
         });
         let (stop, stopped) = tokio::sync::oneshot::channel::<Infallible>();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let base_url = format!("http://{}/v1", listener.local_addr().expect("it is bound"));
         let state = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 tokio::select! {
                     () = serve(listener, state) => {}
@@ -298,28 +300,30 @@ impl ModelServer {
 
     /// Adds a reply to the queue.
     pub(crate) fn push(&self, reply: Reply) {
-        self.queue.lock().unwrap().push_back(reply);
+        self.queue.lock().expect(UNPOISONED).push_back(reply);
     }
 
     /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<Seen> {
-        self.shared.seen.lock().unwrap().clone()
+        self.shared.seen.lock().expect(UNPOISONED).clone()
     }
 
     /// Waits until this many requests have come.
     pub(crate) fn wait_for_requests(&self, count: usize) -> Vec<Seen> {
-        let seen = self.shared.seen.lock().unwrap();
+        let seen = self.shared.seen.lock().expect(UNPOISONED);
         let limit = Duration::from_secs(60);
-        let (seen, late) = self.shared.seen_more.wait_timeout_while(seen, limit, |seen| seen.len() < count).unwrap();
+        let (seen, late) =
+            self.shared.seen_more.wait_timeout_while(seen, limit, |seen| seen.len() < count).expect(UNPOISONED);
         assert!(!late.timed_out(), "{count} requests wanted, {} came", seen.len());
         seen.clone()
     }
 
     /// Waits until this many clients have left before they were served.
     pub(crate) fn wait_for_leavers(&self, count: usize) {
-        let left = self.shared.left.lock().unwrap();
+        let left = self.shared.left.lock().expect(UNPOISONED);
         let limit = Duration::from_secs(60);
-        let (left, late) = self.shared.left_more.wait_timeout_while(left, limit, |left| *left < count).unwrap();
+        let (left, late) =
+            self.shared.left_more.wait_timeout_while(left, limit, |left| *left < count).expect(UNPOISONED);
         assert!(!late.timed_out(), "{count} clients should have left, {left} did");
     }
 
@@ -341,13 +345,15 @@ impl Drop for ModelServer {
 }
 
 async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) {
-    listener.set_nonblocking(true).unwrap();
+    listener.set_nonblocking(true).expect("a socket");
     let counted = Arc::clone(&shared);
-    let listener = tokio::net::TcpListener::from_std(listener).unwrap().tap_io(move |stream| {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("a socket").tap_io(move |stream| {
         let _ = stream.set_nodelay(true);
         counted.connections.fetch_add(1, Ordering::SeqCst);
     });
-    axum::serve(listener, axum::Router::new().fallback(answer).with_state(shared)).await.unwrap();
+    axum::serve(listener, axum::Router::new().fallback(answer).with_state(shared))
+        .await
+        .expect("it serves until dropped");
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -360,9 +366,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         body: serde_json::from_slice(&raw).unwrap_or_default(),
         raw,
     };
-    shared.seen.lock().unwrap().push(seen.clone());
+    shared.seen.lock().expect(UNPOISONED).push(seen.clone());
     shared.seen_more.notify_all();
-    let reply = (shared.answerer.lock().unwrap())(&seen);
+    let reply = (shared.answerer.lock().expect(UNPOISONED))(&seen);
     let gone = Gone { shared: Arc::clone(&shared), is_served: false };
     if reply.mute {
         std::future::pending::<()>().await;

@@ -39,7 +39,7 @@ fn model_with(url: &str, key: Option<&str>, patience: Patience) -> Arc<dyn Model
         patience,
         seed: 1,
     };
-    open(&choice).unwrap()
+    open(&choice).expect("the choice is sound")
 }
 
 fn request(messages: Vec<Message>) -> Request {
@@ -74,13 +74,13 @@ async fn ask(replies: impl IntoIterator<Item = Reply>) -> (Result<Answer, ModelE
 }
 
 async fn answered(replies: impl IntoIterator<Item = Reply>) -> Answer {
-    ask(replies).await.0.unwrap()
+    ask(replies).await.0.expect("an answer")
 }
 
 async fn refused(reply: Reply) -> ModelError {
     let (answer, _, server) = ask([reply]).await;
     assert_eq!(server.requests().len(), 1, "a refusal is not tried again");
-    answer.unwrap_err()
+    answer.expect_err("a refusal")
 }
 
 fn delays(deltas: &[Delta]) -> Vec<(String, Duration)> {

@@ -218,6 +218,11 @@ impl Model for OpenAi {
     }
 }
 
+/// The conversation in the same form, for a model that is not sent anything.
+pub(super) fn plain_body(model: &str, request: &Request) -> Vec<u8> {
+    Body { model, origin: model, request, features: &|_| false }.to_json().into_bytes()
+}
+
 fn bit(feature: Feature) -> u8 {
     match feature {
         Feature::StreamOptions => 1,
