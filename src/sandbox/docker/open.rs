@@ -19,7 +19,7 @@ use super::engine::{Engine, Image, Make, RUN_LABEL, refusal, status};
 use super::relay;
 use super::running::{Container, Running};
 use super::shape::{CONTROL_DIR, Dirs, Keep, PROGRAM_DIR, SOCKET, Shape, Way};
-use super::watch::Arrival;
+use super::watch;
 use crate::domain::{BoxFacts, Capability, SandboxKind};
 use crate::guest::Client;
 use crate::sandbox::{BoxSpec, SandboxError, secrets};
@@ -170,9 +170,11 @@ impl Attempt<'_> {
             Err(error) => Err(Stopped::Engine(error)),
         };
         match result {
-            Ok(guest) => Ok((container, guest)),
+            Ok(guest) => Ok((container.keep(), guest)),
             Err(stopped) => {
                 container.remove().await;
+                // Nothing is left to be removed once more.
+                drop(container.keep());
                 Err(stopped)
             }
         }
@@ -270,19 +272,10 @@ impl Attempt<'_> {
     async fn greet_by_socket(&self) -> Result<Client, String> {
         let dirs = self.shape.dirs;
         let words = |error: io::Error| error.to_string();
-        let arrival = Arrival::in_dir(&dirs.control).map_err(words)?;
         // Through the descriptor a path of any length fits into a socket's address.
         let dir = File::open(&dirs.control).map_err(words)?;
         let address = format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd());
-        let stream = loop {
-            match std::os::unix::net::UnixStream::connect(&address) {
-                Ok(stream) => break stream,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => arrival.next().await.map_err(words)?,
-                // Made, but not listened at yet: the next moment it is.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => tokio::task::yield_now().await,
-                Err(error) => return Err(words(error)),
-            }
-        };
+        let stream = watch::connect(&dirs.control, Path::new(&address)).await.map_err(words)?;
         let sessions = self.shape.spec.run_dir.join("sessions");
         fs::create_dir_all(&sessions).map_err(words)?;
         let logs = File::open(&sessions).map_err(words)?;

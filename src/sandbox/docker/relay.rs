@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::io::StreamReader;
 
 use super::shape::{CONTROL_DIR, SOCKET};
-use super::watch::Arrival;
+use super::watch;
 
 /// Both directions of a relayed channel.
 pub(super) type Pipes = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
@@ -60,16 +60,9 @@ pub(super) async fn open(docker: &Docker, container: &str, program: &[String]) -
 /// What the socket or the pipes say.
 pub async fn relay(socket: &Path) -> io::Result<()> {
     let dir = socket.parent().unwrap_or(Path::new("/"));
-    let arrival = Arrival::in_dir(dir)?;
-    let stream = loop {
-        match tokio::net::UnixStream::connect(socket).await {
-            Ok(stream) => break stream,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => arrival.next().await?,
-            // Made, but not listened at yet: the next moment it is.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => tokio::task::yield_now().await,
-            Err(error) => return Err(error),
-        }
-    };
+    let stream = watch::connect(dir, socket).await?;
+    stream.set_nonblocking(true)?;
+    let stream = tokio::net::UnixStream::from_std(stream)?;
     let (mut from_guest, mut to_guest) = stream.into_split();
     let (mut input, mut output) = (tokio::io::stdin(), tokio::io::stdout());
     let up = async {

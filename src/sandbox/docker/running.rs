@@ -13,13 +13,13 @@ use tokio::io::AsyncWriteExt as _;
 use super::cgroup::Cgroup;
 use super::connect::words_of;
 use super::engine::Engine;
-use super::shape::{Dirs, Keep};
+use super::shape::{Dirs, Keep, RUNTIME_DIR};
 use crate::domain::BoxFacts;
 use crate::guest::Client;
 use crate::sandbox::{Counters, Removal, Sandbox};
 
-/// A container with its volume, which are removed when this is dropped before [`Container::remove`] was called: in the
-/// background, since dropping must not wait. What does not get that far is found by its labels later.
+/// A container with its volume. Until it is [`kept`](Container::keep), dropping this removes them: in the background, since
+/// dropping must not wait. What does not get that far is found by its labels later.
 #[derive(Debug)]
 pub(super) struct Container {
     /// The engine that has it.
@@ -27,31 +27,30 @@ pub(super) struct Container {
     /// Its name.
     pub(super) name: String,
     volume: Option<String>,
-    removed: std::sync::atomic::AtomicBool,
+    half_made: bool,
 }
 
 impl Container {
     /// Takes charge of a container of this name, which need not be there yet.
     pub(super) fn new(engine: Engine, name: String, volume: Option<String>) -> Self {
-        Self { engine, name, volume, removed: false.into() }
+        Self { engine, name, volume, half_made: true }
     }
 
     /// Removes it; says in words what could not be removed.
     pub(super) async fn remove(&self) -> Vec<String> {
-        let left = remove(&self.engine, &self.name, self.volume.as_deref()).await;
-        if left.is_empty() {
-            self.removed.store(true, std::sync::atomic::Ordering::Relaxed);
-        }
-        left
+        remove(&self.engine, &self.name, self.volume.as_deref()).await
+    }
+
+    /// Lets it outlive this process: it is whole now, and a later one may find it.
+    pub(super) fn keep(mut self) -> Self {
+        self.half_made = false;
+        self
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
-        if self.removed.load(std::sync::atomic::Ordering::Relaxed) {
-            return;
-        }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        if let (true, Ok(runtime)) = (self.half_made, tokio::runtime::Handle::try_current()) {
             let (engine, name, volume) = (self.engine.clone(), self.name.clone(), self.volume.clone());
             runtime.spawn(async move { remove(&engine, &name, volume.as_deref()).await });
         }
@@ -140,7 +139,8 @@ impl Sandbox for Running {
     fn attach_line(&self) -> Option<String> {
         let tmux = self.guest.welcome().tmux.clone()?;
         let engine = self.container.engine.make.program();
-        Some(format!("{engine} exec -it {} {tmux} attach", self.container.name))
+        let name = &self.container.name;
+        Some(format!("{engine} exec -it {name} {tmux} -u -S {RUNTIME_DIR}/tmux.sock attach-session"))
     }
 
     async fn counters(&self) -> Counters {
