@@ -62,7 +62,8 @@ pub struct Welcome {
 /// What the host sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Ask {
-    /// Unique within the connection.
+    /// Unique within the connection. Its name must be no request's field, since both are in one object.
+    #[serde(rename = "ask")]
     pub(super) id: u64,
     /// What is asked for.
     #[serde(flatten)]
