@@ -10,7 +10,7 @@ use super::target::{of_store, store};
 use super::{Failure, Place};
 use crate::domain::ExitReason;
 use crate::journal::{DiskUse, RunDir, RunState, RunStore, RunSummary};
-use crate::report::{duration_words, size_words, visible_line};
+use crate::report::{duration_words, size_words, visible_json, visible_line};
 
 /// List, show and remove runs.
 #[derive(Debug, Subcommand)]
@@ -62,7 +62,7 @@ impl RunsCommand {
 fn list(store: &RunStore, json: bool, out: &mut dyn Write) -> Result<ExitReason, Stop> {
     let runs = store.list().map_err(|error| of_store(&error))?;
     if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&runs).map_err(std::io::Error::from)?)?;
+        writeln!(out, "{}", visible_json(&json!(runs)))?;
         return Ok(ExitReason::Done);
     }
     if runs.is_empty() {
@@ -98,10 +98,10 @@ fn show(store: &RunStore, name: &str, json: bool, out: &mut dyn Write) -> Result
     let disk = DiskUse::of(run.path());
     let path = run.path().display().to_string();
     if json {
-        let mut object = serde_json::to_value(&summary).map_err(std::io::Error::from)?;
+        let mut object = json!(summary);
         object["path"] = json!(path);
         object["disk"] = json!(disk);
-        writeln!(out, "{}", serde_json::to_string_pretty(&object).map_err(std::io::Error::from)?)?;
+        writeln!(out, "{}", visible_json(&object))?;
         return Ok(ExitReason::Done);
     }
     let usage = summary.usage;

@@ -9,7 +9,7 @@ use super::target::{Target, of_read};
 use super::{Failure, Place};
 use crate::domain::ExitReason;
 use crate::journal::{VerifyReport, verify};
-use crate::report::visible_line;
+use crate::report::{visible_json, visible_line};
 
 /// Prove that nothing in a run's transcript was changed since it was recorded.
 ///
@@ -94,7 +94,7 @@ fn print_json(report: &VerifyReport, out: &mut dyn Write) -> Result<ExitReason, 
         "problems": problems,
         "notes": report.notes,
     });
-    writeln!(out, "{object}")?;
+    writeln!(out, "{}", visible_json(&object))?;
     out.flush()?;
     Ok(reason(report))
 }

@@ -263,5 +263,4 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
 mod tests;

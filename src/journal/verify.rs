@@ -142,7 +142,7 @@ impl Proof {
     /// What can be said once the whole file is read.
     fn end(&mut self, promised: Option<&Head>, promise_met: bool) {
         let last = self.report.last.seq;
-        if last.is_none() && self.report.problems.is_empty() {
+        if last.is_none() && promised.is_none() && self.report.problems.is_empty() {
             self.report.problem(None, "empty transcript", "there is not one entry");
         }
         match promised.and_then(|head| head.seq) {

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::style::{Style, one_line};
-use super::timeline::{Detail, Timeline, TimelineOptions};
+use super::timeline::{Detail, TEXT, Timeline, TimelineOptions};
 use super::{Totals, visible};
 use crate::domain::{Entry, Event, Observer, Progress};
 
@@ -63,11 +63,11 @@ impl<W: Write + Send> Live<W> {
             return;
         }
         if self.streamed.is_empty() {
-            let label = Style { colour: self.options.colour }.bold("model");
-            shown.push_str(&format!("{}{label} ", self.timeline.gutter()));
+            shown.push_str(&self.timeline.gutter());
+            shown.push_str(&self.timeline.speaker("model"));
         }
         self.streamed.push_str(text);
-        shown.push_str(&visible(text).replace('\n', "\n           "));
+        shown.push_str(&visible(text).replace('\n', &format!("\n{:TEXT$}", "")));
         self.write(&shown);
     }
 

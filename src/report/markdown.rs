@@ -66,7 +66,7 @@ impl<'e> Report<'e> {
             Event::ArtifactCollected { path, size_bytes, sha256, .. } => {
                 self.artifacts.push([code(path), size(*size_bytes), code(sha256)]);
             }
-            Event::ArtifactRefused { path, why } => self.refused.push(format!("{}: {}", code(path), plain(why))),
+            Event::ArtifactRefused { path, why } => self.refused.push(format!("left: {}: {}", code(path), plain(why))),
             Event::ModelFailed { why, turn, .. } => self.troubles.push(format!("model, turn {turn}: {}", plain(why))),
             Event::ModelDelayed { why, wait_ms, .. } => {
                 self.troubles.push(format!("waited {} for the model: {}", duration(*wait_ms), plain(why)));
@@ -191,8 +191,8 @@ impl<'e> Report<'e> {
         if !self.artifacts.is_empty() {
             add(out, &table(&["path", "size", "SHA-256"], &self.artifacts));
         }
-        for refused in &self.refused {
-            add(out, &format!("- left: {refused}"));
+        if !self.refused.is_empty() {
+            add(out, &list(&self.refused));
         }
     }
 
@@ -206,8 +206,8 @@ impl<'e> Report<'e> {
             return;
         }
         add(out, "## Failures met");
-        for trouble in &self.troubles {
-            add(out, &format!("- {trouble}"));
+        if !self.troubles.is_empty() {
+            add(out, &list(&self.troubles));
         }
         for (call, outcome) in failed.iter().take(MOST_FAILURES) {
             add(out, &format!("- {}: {}", code(&call_line(call)), how(Some(outcome))));
@@ -222,15 +222,22 @@ impl<'e> Report<'e> {
         let run = self.totals.spec.as_ref().map_or("RUN", |spec| spec.run.as_str());
         add(out, "## Proof");
         add(out, &format!("Everything above is told from the transcript in {}.", code(&closing.run_dir)));
-        add(out, &format!("- its last entry is number {}, hash {}", closing.head_seq, code(&closing.head_hash)));
-        add(out, &format!("- prove that nothing was changed since: {}", code(&format!("agent verify {run}"))));
-        add(out, &format!("- see it again: {}", code(&format!("agent replay {run}"))));
+        let items = [
+            format!("its last entry is number {}, hash {}", closing.head_seq, code(&closing.head_hash)),
+            format!("prove that nothing was changed since: {}", code(&format!("agent verify {run}"))),
+            format!("see it again: {}", code(&format!("agent replay {run}"))),
+        ];
+        add(out, &list(&items));
     }
 }
 
 fn add(out: &mut String, block: &str) {
     let separator = if out.is_empty() { "" } else { "\n" };
     writeln!(out, "{separator}{block}").expect("a string takes all that is written");
+}
+
+fn list(items: &[String]) -> String {
+    items.iter().map(|item| format!("- {item}")).collect::<Vec<_>>().join("\n")
 }
 
 fn how(outcome: Option<&Outcome>) -> String {

@@ -21,4 +21,4 @@ pub use stream_json::{JsonMode, JsonOutput, OUTPUT_SCHEMA_VERSION};
 pub use style::{duration as duration_words, size as size_words};
 pub use timeline::{Detail, Timeline, TimelineOptions};
 pub use totals::{End, Totals};
-pub use visible::{visible, visible_line};
+pub use visible::{visible, visible_json, visible_line};

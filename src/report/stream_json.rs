@@ -4,8 +4,8 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::Closing;
 use super::totals::{Totals, has_failed};
+use super::{Closing, visible_json};
 use crate::domain::{Entry, Event, ExitReason, Observer, Progress, Verdict};
 
 /// The version of the objects: it goes up when a member changes its meaning or goes away.
@@ -99,7 +99,7 @@ impl<W: Write + Send> JsonOutput<W> {
         if self.gone {
             return;
         }
-        let written = writeln!(self.out, "{object}").and_then(|()| self.out.flush());
+        let written = writeln!(self.out, "{}", visible_json(object)).and_then(|()| self.out.flush());
         self.gone = written.is_err();
     }
 
@@ -127,8 +127,8 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
             Event::UserSaid { text } => self.line("message", at(entry, json!({ "role": "user", "text": text }))),
             Event::HarnessSaid { text } => self.line("message", at(entry, json!({ "role": "harness", "text": text }))),
             Event::ModelAnswered { .. } => self.answered(entry),
-            Event::ModelFailed { why, .. } | Event::StopAsked { why, .. } => {
-                self.line("error", at(entry, json!({ "what": why })));
+            Event::ModelFailed { why, reason, .. } | Event::StopAsked { why, reason } => {
+                self.line("error", at(entry, json!({ "what": why, "exit_reason": reason })));
             }
             Event::ToolStarted { call } => {
                 let arguments = serde_json::from_str(&call.arguments).unwrap_or(json!(call.arguments));

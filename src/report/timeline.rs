@@ -45,6 +45,10 @@ pub struct Timeline {
 
 /// Width of the column with the time.
 const GUTTER: usize = 9;
+/// Width of the column with the label.
+const LABEL: usize = 10;
+/// Where text begins.
+pub(super) const TEXT: usize = GUTTER + LABEL;
 /// Longest line of output, in characters.
 const WIDEST: usize = 300;
 
@@ -74,19 +78,22 @@ impl Timeline {
             Event::HarnessSaid { text } => self.said("harness", text),
             Event::ModelRequested { .. } => String::new(),
             Event::ModelDelayed { why, wait_ms, .. } => {
-                self.line("waiting", &format!("{} for {}", duration(*wait_ms), visible(why)))
+                self.line("waiting", &format!("{} ({})", duration(*wait_ms), visible(why)))
             }
-            Event::ModelAnswered { text, reasoning, usage, duration_ms, .. } => {
-                self.answered(text, reasoning, *usage, *duration_ms)
+            Event::ModelAnswered { turn, text, reasoning, usage, duration_ms, .. } => {
+                let tokens = usage.map(|usage| format!(", {}", tokens(usage))).unwrap_or_default();
+                self.answered(text, reasoning, &format!("turn {turn}, {}{tokens}", duration(*duration_ms)))
             }
-            Event::ModelFailed { why, .. } => self.line(&self.style.bad("model"), &visible(why)),
+            Event::ModelFailed { why, .. } => self.trouble("model", &visible(why)),
             Event::ToolStarted { call } => self.started(call),
             Event::ToolEnded { call_id, outcome } => self.ended(call_id, outcome, previous.as_ref() == Some(call_id)),
             Event::FinishClaimed { claim } => {
                 let word = if claim.gave_up { "gave up" } else { "claims" };
                 self.line(word, &visible(&claim.summary))
             }
-            Event::CheckStarted { check, round } => self.line("check", &self.check_words(*check, *round)),
+            Event::CheckStarted { check, round } => {
+                self.line(&format!("check {}", check + 1), &self.check_words(*check, *round))
+            }
             Event::CheckEnded { result } => self.checked(result),
             Event::TurnInterrupted { turn } => self.line("stopped", &format!("turn {turn}, by Ctrl-C")),
             Event::StopAsked { why, .. } => self.line("stop", &visible(why)),
@@ -94,7 +101,7 @@ impl Timeline {
                 self.line("file", &format!("{} ({}, sha256 {sha256})", visible(path), size(*size_bytes)))
             }
             Event::ArtifactRefused { path, why } => {
-                self.line(&self.style.warn("file"), &format!("{} left: {}", visible(path), visible(why)))
+                self.trouble("file", &format!("{} left: {}", visible(path), visible(why)))
             }
             Event::RunEnded { .. } => self.banner(),
             Event::Other(value) => self.line("unknown", &one_line(&value.to_string(), WIDEST)),
@@ -115,18 +122,32 @@ impl Timeline {
     }
 
     /// A labelled paragraph: `text` is safe, its further lines are indented.
-    pub(super) fn line(&self, label: &str, text: &str) -> String {
-        let mut lines = text.trim_end_matches('\n').split('\n');
-        let mut out = format!("{}{label} {}\n", self.gutter(), lines.next().unwrap_or_default());
-        for line in lines {
-            out.push_str(format!("{:GUTTER$}  {line}", "").trim_end());
-            out.push('\n');
-        }
-        out
+    fn line(&self, label: &str, text: &str) -> String {
+        self.paragraph(format!("{label:<LABEL$}"), text)
+    }
+
+    /// As `line`, of something that went wrong.
+    fn trouble(&self, label: &str, text: &str) -> String {
+        self.paragraph(self.style.bad(&format!("{label:<LABEL$}")), text)
     }
 
     fn said(&self, who: &str, text: &str) -> String {
-        self.line(&self.style.bold(who), &self.cut(text))
+        self.paragraph(self.speaker(who), &self.cut(text))
+    }
+
+    /// Who speaks, as wide as every label.
+    pub(super) fn speaker(&self, who: &str) -> String {
+        self.style.bold(&format!("{who:<LABEL$}"))
+    }
+
+    fn paragraph(&self, label: String, text: &str) -> String {
+        let mut lines = text.trim_end_matches('\n').split('\n');
+        let mut out = format!("{}{label}{}\n", self.gutter(), lines.next().unwrap_or_default());
+        for line in lines {
+            out.push_str(format!("{:TEXT$}{line}", "").trim_end());
+            out.push('\n');
+        }
+        out
     }
 
     fn header(&self, spec: &RunSpec, entry: &Entry) -> String {
@@ -170,18 +191,16 @@ impl Timeline {
         words
     }
 
-    fn answered(&self, text: &str, reasoning: &str, usage: Option<Usage>, duration_ms: u64) -> String {
+    fn answered(&self, text: &str, reasoning: &str, numbers: &str) -> String {
         let mut out = String::new();
         if self.detail == Detail::Full && !reasoning.trim().is_empty() {
-            out.push_str(&self.line(&self.style.dim("thought"), &visible(reasoning.trim())));
+            out.push_str(&self.line("thought", &visible(reasoning.trim())));
         }
         if !text.trim().is_empty() {
             out.push_str(&self.said("model", text.trim()));
         }
         if self.detail != Detail::Live {
-            let tokens = usage.map(|usage| format!(", {}", tokens(usage))).unwrap_or_default();
-            let words = format!("turn {}, {}{tokens}", self.totals.turns, duration(duration_ms));
-            out.push_str(&self.note(&words));
+            out.push_str(&self.note(numbers));
         }
         out
     }
@@ -213,7 +232,7 @@ impl Timeline {
     fn check_words(&self, check: usize, round: u32) -> String {
         let command = self.totals.spec.as_ref().and_then(|spec| spec.checks.get(check));
         let round = if round > 1 { format!("(round {round}) ") } else { String::new() };
-        format!("{} {round}{}", check + 1, command.map(|command| visible(command)).unwrap_or_default())
+        format!("{round}{}", command.map(|command| visible(command)).unwrap_or_default())
     }
 
     fn checked(&self, result: &CheckResult) -> String {

@@ -20,6 +20,21 @@ pub fn visible_line(text: &str) -> Cow<'_, str> {
     escaped(text, Lines::Shown)
 }
 
+/// `value` as JSON on one line, with what [`visible`] would show as an escape escaped the JSON way.
+pub fn visible_json(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    let Some(first) = text.find(must_be_shown) else { return text };
+    let mut out = text[..first].to_owned();
+    let mut units = [0; 2];
+    for c in text[first..].chars() {
+        match must_be_shown(c) {
+            false => out.push(c),
+            true => c.encode_utf16(&mut units).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
+        }
+    }
+    out
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lines {
     Kept,
@@ -143,6 +158,14 @@ mod tests {
         fn nothing_but_the_line_feed_controls(text in any::<String>()) {
             prop_assert!(!visible(&text).chars().any(|c| c != '\n' && (c.is_control() || must_be_shown(c))));
             prop_assert!(!visible_line(&text).chars().any(|c| c.is_control()));
+        }
+
+        #[test]
+        fn json_is_harmless_and_means_the_same(text in any::<String>()) {
+            let value = serde_json::json!({ "text": format!("\u{7f}\u{e0041}{text}") });
+            let json = visible_json(&value);
+            prop_assert!(!json.chars().any(must_be_shown));
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
         }
 
         #[test]

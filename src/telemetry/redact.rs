@@ -204,5 +204,4 @@ fn rule_name(name: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "redact_tests.rs"]
 mod tests;

@@ -1,6 +1,10 @@
 //! The integration suite.
 
 mod house;
+mod journal;
 mod model_script;
 mod model_server;
 mod model_wire;
+mod replay;
+mod small_disk;
+mod story;

@@ -1,3 +1,5 @@
+//! Which layer wins, what a project may do, and what is said of nonsense.
+
 use super::*;
 
 struct Files {

@@ -1,3 +1,5 @@
+//! What has to go goes, and nothing else.
+
 use base64::Engine as _;
 use proptest::prelude::*;
 

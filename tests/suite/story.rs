@@ -1,0 +1,187 @@
+//! A run with an event of every kind, recorded for real with a clock that ticks: what the tests of transcripts are about.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhaul::clock::TickingClock;
+use longhaul::domain::{
+    BlobRef, BoxFacts, Capability, CheckResult, Event, Exit, ExitReason, FORMAT_MAJOR, FORMAT_MINOR, FinishClaim,
+    Outcome, OutputFacts, RunId, RunMode, RunSpec, SandboxKind, SessionName, Status, ToolCall, Usage, Verdict,
+};
+use longhaul::journal::{Blobs, Recorder, Requests, RunDir, RunStore};
+use longhaul::telemetry::Redactor;
+use sha2::{Digest as _, Sha256};
+
+/// The run's id.
+pub(crate) const RUN: &str = "01KE0000000000000000000042";
+
+pub(crate) fn spec(run: &str) -> RunSpec {
+    RunSpec {
+        run: RunId::new(run).expect("the story can be told"),
+        mode: RunMode::Goal,
+        title: "Train a classifier".into(),
+        goal: "Train a classifier on data.csv.\nReach 0.9 on the held-out rows.".into(),
+        checks: vec!["awk -f score.awk model held-out.csv".into()],
+        workspace: "/home/someone/project".into(),
+        model: "some-model".into(),
+        base_url: "http://127.0.0.1:8080/v1".into(),
+        version: "0.1.0".into(),
+        prompts: [("system".to_owned(), "0".repeat(64))].into(),
+        tools_sha256: "1".repeat(64),
+        max_turns: 200,
+    }
+}
+
+pub(crate) fn redactor() -> Arc<Redactor> {
+    Arc::new(Redactor::new(&[]))
+}
+
+pub(crate) fn clock() -> Arc<TickingClock> {
+    Arc::new(TickingClock::new(
+        "2026-01-02T03:04:05.678Z".parse().expect("the story can be told"),
+        Duration::from_millis(1_250),
+    ))
+}
+
+/// Records the story in a store below `state_dir` and returns its run.
+pub(crate) fn record(state_dir: &Path) -> RunDir {
+    let run = RunStore::new(state_dir).create(&spec(RUN), &redactor()).expect("the story can be told");
+    std::fs::write(run.artifacts().join("model.txt"), "w 0.5\n").expect("the story can be told");
+    std::fs::write(run.sessions().join("main.raw"), "epoch 1 loss 0.5\r\nepoch 2 loss 0.2\r\n")
+        .expect("the story can be told");
+    let mut recorder = Recorder::create(&run, clock(), redactor()).expect("the story can be told");
+    for event in events(&run.blobs(redactor())) {
+        recorder.append(event).expect("the story can be told");
+    }
+    run
+}
+
+/// One event of every kind, in an order that makes sense.
+pub(crate) fn events(blobs: &Blobs) -> Vec<Event> {
+    let mut requests = Requests::new(blobs.clone());
+    let started = |id: &str, name: &str, arguments: &str| Event::ToolStarted { call: call(id, name, arguments) };
+    let ended = |id: &str, outcome: Outcome| Event::ToolEnded { call_id: id.into(), outcome };
+    let mut events = vec![
+        Event::RunStarted { format_major: FORMAT_MAJOR, format_minor: FORMAT_MINOR, spec: spec(RUN) },
+        Event::BoxOpened { facts: facts() },
+        Event::SessionOpened { session: session(), shell: "/bin/bash".into(), log: "sessions/main.raw".into() },
+        Event::UserSaid { text: "Use awk only.".into() },
+        requested(&mut requests, 1, "[system,user]"),
+        Event::ModelDelayed { turn: 1, why: "429 Too Many Requests".into(), wait_ms: 1_000 },
+        answered(blobs, 1, "I will train it.", vec![call("call_1", "shell", r#"{"command":"./train.sh\nls"}"#)]),
+        started("call_1", "shell", r#"{"command":"./train.sh\nls"}"#),
+        ended("call_1", ran(Exit::Code(1), "epoch 1 loss 0.5\n./train.sh: line 3: awk: not found")),
+        Event::HarnessSaid { text: "Go on, or say what blocks you.".into() },
+        requested(&mut requests, 2, "[system,user,call,result]"),
+        Event::ModelFailed {
+            turn: 2,
+            why: "the server closed the connection".into(),
+            reason: ExitReason::ProviderUnavailable,
+        },
+        Event::TurnInterrupted { turn: 2 },
+        requested(&mut requests, 3, "[system,user,call,result,user]"),
+        answered(
+            blobs,
+            3,
+            "",
+            vec![
+                call("call_2", "write_file", r#"{"path":"a.txt","content":"12345"}"#),
+                call("call_3", "shell", r#"{"command":"sleep 60","session":"train"}"#),
+            ],
+        ),
+        started("call_2", "write_file", r#"{"path":"a.txt","content":"12345"}"#),
+        started("call_3", "shell", r#"{"command":"sleep 60","session":"train"}"#),
+        ended("call_2", Outcome::words(Status::Ok, "wrote 5 bytes")),
+        ended("call_3", Outcome { duration_ms: 10_000, ..Outcome::words(Status::Running, "runs on") }),
+    ];
+    events.extend(ending());
+    events
+}
+
+fn ending() -> Vec<Event> {
+    vec![
+        Event::FinishClaimed {
+            claim: FinishClaim {
+                summary: "Trained: 0.93.".into(),
+                artifacts: vec!["model.txt".into()],
+                gave_up: false,
+            },
+        },
+        Event::CheckStarted { check: 0, round: 1 },
+        Event::CheckEnded { result: CheckResult { check: 0, round: 1, outcome: ran(Exit::Code(0), "accuracy 0.93") } },
+        Event::ArtifactCollected {
+            path: "/home/someone/project/model.txt".into(),
+            stored: "model.txt".into(),
+            size_bytes: 6,
+            sha256: hex(b"w 0.5\n"),
+        },
+        Event::ArtifactRefused { path: "/etc/shadow".into(), why: "outside the workspace".into() },
+        Event::Other(serde_json::json!({"type": "moon_rose", "phase": "full"})),
+        Event::StopAsked { reason: ExitReason::Interrupted, why: "Ctrl-C".into() },
+        Event::BoxClosed { notes: vec!["box removed".into()], removed: true },
+        Event::RunEnded {
+            verdict: Verdict::Verified,
+            reason: ExitReason::Done,
+            why: "every check passed".into(),
+            answer: "The classifier reaches 0.93.".into(),
+        },
+    ]
+}
+
+pub(crate) fn call(id: &str, name: &str, arguments: &str) -> ToolCall {
+    ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() }
+}
+
+fn session() -> SessionName {
+    SessionName::new("main").expect("the story can be told")
+}
+
+pub(crate) fn ran(exit: Exit, text: &str) -> Outcome {
+    let output = OutputFacts { size_bytes: 38, omitted_bytes: 0, log: "sessions/main.raw".into(), offset: 0 };
+    let status = if exit.is_success() { Status::Ok } else { Status::Failed };
+    Outcome {
+        exit: Some(exit),
+        duration_ms: 1_234,
+        cwd: Some("/home/someone/project".into()),
+        output: Some(output),
+        ..Outcome::words(status, text)
+    }
+}
+
+fn requested(requests: &mut Requests, turn: u32, request: &str) -> Event {
+    let stored = requests.put(request.as_bytes()).expect("the story can be told");
+    Event::ModelRequested { turn, sha256: stored.sha256, kept_bytes: stored.kept_bytes, rest: stored.rest }
+}
+
+fn answered(blobs: &Blobs, turn: u32, text: &str, calls: Vec<ToolCall>) -> Event {
+    let response: BlobRef = blobs.put(format!("response {turn}").as_bytes()).expect("the story can be told");
+    Event::ModelAnswered {
+        turn,
+        text: text.into(),
+        reasoning: "First the data.".into(),
+        calls,
+        finish_reason: "tool_calls".into(),
+        usage: Some(Usage { input_tokens: 1_200, cached_tokens: 1_000, output_tokens: 56 }),
+        response,
+        duration_ms: 2_500,
+        opaque: Some(serde_json::json!({"kept": [1, 2.5, null]})),
+    }
+}
+
+fn facts() -> BoxFacts {
+    BoxFacts {
+        kind: SandboxKind::Local,
+        why: "no image named".into(),
+        id: "4242".into(),
+        image: None,
+        image_digest: None,
+        workspace: "/home/someone/project".into(),
+        workspace_mode: "overlay".into(),
+        capabilities: vec![Capability { name: "memory limit".into(), missing: Some("no cgroup delegated".into()) }],
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
