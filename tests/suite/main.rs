@@ -1,5 +1,6 @@
 //! The integration suite.
 
+mod aimock;
 mod house;
 mod journal;
 mod model_script;
