@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/debian.sh
 
 scripts/setup.sh
+scripts/servers.sh
 install_build_needs
 profile=default
 [ "${CI:-}" != true ] || profile=ci
