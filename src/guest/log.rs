@@ -56,7 +56,7 @@ impl Store {
             file,
             size: watch::Sender::new(size),
             lost: Cell::new(0),
-            timing: RefCell::new(Timing { file: timing, begun: now, last: now, pending: 0 }),
+            timing: RefCell::new(Timing { file: timing, begun: now, last: now, noted: size }),
         });
         self.logs.borrow_mut().push(log.clone());
         Ok(log)
@@ -122,7 +122,7 @@ struct Timing {
     file: File,
     begun: Instant,
     last: Instant,
-    pending: usize,
+    noted: u64,
 }
 
 impl RawLog {
@@ -142,12 +142,12 @@ impl RawLog {
         }
         self.lost.set(self.lost.get() + (bytes.len() - kept) as u64);
         self.size.send_replace(size + kept as u64);
-        self.timing.borrow_mut().note(kept, now);
+        self.timing.borrow_mut().note(size + kept as u64, now);
     }
 
     /// Ends the step of time that is under way in the timing file.
     pub(super) fn flush_timing(&self, now: Instant) {
-        self.timing.borrow_mut().flush(now);
+        self.timing.borrow_mut().flush(self.size(), now);
     }
 
     /// Bytes kept.
@@ -182,24 +182,22 @@ impl RawLog {
 }
 
 impl Timing {
-    /// Notes that so many bytes came: a line `[seconds, bytes]` for each step of time in which some came.
-    fn note(&mut self, bytes: usize, now: Instant) {
-        self.pending += bytes;
-        if now.duration_since(self.last) < TIMING_STEP {
-            return;
+    /// Notes the log's size: a line of milliseconds since the beginning and size, once for each step of time.
+    fn note(&mut self, size: u64, now: Instant) {
+        if now.duration_since(self.last) >= TIMING_STEP {
+            self.flush(size, now);
         }
-        self.flush(now);
     }
 
-    fn flush(&mut self, now: Instant) {
-        if self.pending == 0 {
+    fn flush(&mut self, size: u64, now: Instant) {
+        if size == self.noted {
             return;
         }
-        let at = now.duration_since(self.begun).as_secs_f64();
+        let at = now.duration_since(self.begun).as_millis();
         // Only for playing back: a gap here loses no output.
-        let _ = writeln!(self.file, "[{at:.3}, {}]", self.pending);
+        let _ = writeln!(self.file, "{at} {size}");
         self.last = now;
-        self.pending = 0;
+        self.noted = size;
     }
 }
 

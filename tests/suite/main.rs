@@ -1,6 +1,7 @@
 //! The integration suite.
 
 mod aimock;
+mod boxless;
 mod house;
 mod journal;
 mod model_script;
@@ -9,3 +10,4 @@ mod model_wire;
 mod replay;
 mod small_disk;
 mod story;
+mod terminal;
