@@ -71,7 +71,10 @@ impl Blobs {
 
     fn store(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let parent = path.parent().expect("a blob lies in a directory");
-        fs::create_dir_all(parent)?;
+        if !parent.exists() {
+            fs::create_dir_all(parent)?;
+            File::open(&self.dir)?.sync_data()?;
+        }
         let mut temporary = tempfile::NamedTempFile::new_in(parent)?;
         temporary.write_all(&zstd::bulk::compress(bytes, 3)?)?;
         temporary.as_file().sync_data()?;

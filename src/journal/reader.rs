@@ -69,13 +69,8 @@ pub enum ReadProblem {
     #[error("`{0}` is not a time in UTC with milliseconds")]
     Time(String),
     /// A known kind of event with wrong fields.
-    #[error("`{kind}` with fields that this kind does not have: {why}")]
-    Event {
-        /// The kind.
-        kind: String,
-        /// What the parser says.
-        why: String,
-    },
+    #[error("`{0}` with missing or wrong fields")]
+    Event(String),
     /// Written by a newer version.
     #[error("written in transcript format {major}.{minor}; this program reads format {FORMAT_MAJOR}")]
     Newer {
@@ -219,7 +214,7 @@ fn event_of(json: &str) -> Result<Event, ReadProblem> {
         let kind = value.get("type").and_then(Value::as_str);
         let Some(kind) = kind else { return Err(ReadProblem::Layout) };
         if Event::KINDS.contains(&kind) {
-            return Err(ReadProblem::Event { kind: kind.to_owned(), why: "wrong or missing".to_owned() });
+            return Err(ReadProblem::Event(kind.to_owned()));
         }
     }
     Ok(event)

@@ -284,7 +284,7 @@ fn name_of(problem: &ReadProblem) -> &'static str {
         ReadProblem::Edited => "edited line",
         ReadProblem::Gap { .. } => "removed line",
         ReadProblem::Chain => "broken chain",
-        ReadProblem::Time(_) | ReadProblem::Event { .. } | ReadProblem::Beginning(_) => "impossible line",
+        ReadProblem::Time(_) | ReadProblem::Event(_) | ReadProblem::Beginning(_) => "impossible line",
         ReadProblem::Newer { .. } => "newer format",
         ReadProblem::TooLong => "endless line",
         ReadProblem::Io(_) => "unreadable line",
