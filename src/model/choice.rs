@@ -57,31 +57,40 @@ pub fn open(choice: &ModelChoice) -> Result<Arc<dyn Model>, ModelError> {
     if let Some(file) = choice.name.strip_prefix(SCRIPT_PREFIX) {
         return Ok(Arc::new(Scripted::from_file(std::path::Path::new(file))?));
     }
-    if choice.name.trim().is_empty() {
-        return Err(nothing_named("no model is named"));
-    }
     let key = choice.api_key.as_deref().map(str::trim).filter(|key| !key.is_empty());
     let url = choice.base_url.as_deref().map(str::trim).filter(|url| !url.is_empty());
     if url.is_none() && key.is_none() {
-        return Err(nothing_named("no key and no model server"));
+        return Err(nobody_named());
+    }
+    if choice.name.trim().is_empty() {
+        return Err(no_model_named());
     }
     let url = url.unwrap_or(OPENAI_BASE_URL);
     Ok(Arc::new(OpenAi::new(url, key, choice.name.trim(), choice.patience, choice.seed)?))
 }
 
-fn nothing_named(what: &str) -> ModelError {
+fn nobody_named() -> ModelError {
     ModelError {
         kind: ModelErrorKind::Setup,
-        what: what.to_owned(),
-        because: Some("neither OPENAI_API_KEY nor OPENAI_BASE_URL with `--model` says who is to answer".to_owned()),
+        what: "no key and no model server".to_owned(),
+        because: Some("neither OPENAI_API_KEY nor OPENAI_BASE_URL says who is to answer".to_owned()),
         hint: Some(
             [
                 "OpenAI: `export OPENAI_API_KEY=sk-…` and `agent do --model gpt-4.1 GOAL`",
-                "Ollama on this machine: `export OPENAI_BASE_URL=http://127.0.0.1:11434/v1` and `agent do --model qwen3 GOAL`",
-                "vLLM on this machine: `export OPENAI_BASE_URL=http://127.0.0.1:8000/v1` and `agent do --model NAME GOAL`",
+                "Ollama on this machine: `agent do --base-url http://127.0.0.1:11434/v1 --model qwen3 GOAL`",
+                "vLLM on this machine: `agent do --base-url http://127.0.0.1:8000/v1 --model NAME GOAL`",
                 "without any model: `agent demo`",
             ]
             .join("\n"),
         ),
+    }
+}
+
+fn no_model_named() -> ModelError {
+    ModelError {
+        kind: ModelErrorKind::Setup,
+        what: "no model is named".to_owned(),
+        because: Some("a server may have many, and there is no default".to_owned()),
+        hint: Some("name one that the server has: `agent do --model NAME GOAL`, or LONGHAUL_MODEL".to_owned()),
     }
 }
