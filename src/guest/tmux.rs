@@ -21,8 +21,7 @@ const NAME: &str = "longhaul";
 const OWN_WINDOW: &str = "shell";
 
 /// Sober on purpose: nothing that a program prints may name a window, set a title, reach a clipboard or be expanded as
-/// a format. The size is that of the sessions, whoever looks, so that looking changes nothing. `history-limit` counts
-/// only for windows made after it was set, hence a file and not a command.
+/// a format. `history-limit` counts only for windows made after it was set, hence a file and not a command.
 const CONFIG: &str = "\
 set -s exit-empty on
 set -s escape-time 10
@@ -30,7 +29,6 @@ set -s set-clipboard off
 set -s default-terminal screen-256color
 set -g history-limit 50000
 set -g default-size 160x48
-set -g window-size manual
 set -g update-environment ''
 set -g set-titles off
 set -g visual-activity off
@@ -119,6 +117,10 @@ async fn window(boss: &Rc<Supervisor>, session: &SessionName) -> Result<(), Refu
     let mut words = vec!["new-window", "-d", "-t", &target, "-n", session.as_str()];
     words.extend(boss.setup.program.iter().map(String::as_str));
     words.extend(["__view", &socket, session.as_str()]);
+    // The size stays the session's, whoever looks, so that looking changes nothing. Set for each window after it is
+    // made: set for all, it crashes the server of tmux 3.3a as soon as it makes one.
+    let made = format!("={NAME}:={session}");
+    words.extend([";", "set-option", "-w", "-t", &made, "window-size", "manual"]);
     tmux(boss, &words).await
 }
 

@@ -15,11 +15,14 @@ use tokio_util::sync::CancellationToken;
 /// The secret of every guest here.
 pub(crate) const TOKEN: &str = "0123456789abcdef";
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_agent");
+
 /// A guest and the directories it works in. Ended and removed when dropped.
 pub(crate) struct Boxless {
     /// The process.
     pub(crate) guest: Child,
     dir: TempDir,
+    setup: String,
 }
 
 impl Boxless {
@@ -37,7 +40,6 @@ impl Boxless {
         for (name, content) in home {
             std::fs::write(dir.path().join("home").join(name), content).expect("written");
         }
-        let program = env!("CARGO_BIN_EXE_agent").to_owned();
         let mut base_env = BTreeMap::from([
             ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".to_owned()),
             ("HOME".to_owned(), dir.path().join("home").to_str().expect("UTF-8").to_owned()),
@@ -48,18 +50,23 @@ impl Boxless {
             token: TOKEN.into(),
             control: Control::Path(dir.path().join("control")),
             runtime_dir: dir.path().join("run"),
-            program: vec![program.clone()],
+            program: vec![PROGRAM.to_owned()],
             init: false,
             base_env,
             cwd: dir.path().join("work"),
         };
         let json = serde_json::to_string(&setup).expect("JSON");
-        let mut command = Command::new(program);
-        command.arg("__guest").env_clear().env(SETUP_VAR, json).stdin(Stdio::null());
-        let guest = command.spawn().expect("the guest starts");
-        let this = Self { guest, dir };
+        let this = Self { guest: spawn(&json), dir, setup: json };
         this.connected_raw();
         this
+    }
+
+    /// Kills the guest as a crash of the box would, and starts another one in its place.
+    pub(crate) fn restart(&mut self) {
+        self.guest.kill().expect("killed");
+        self.guest.wait().expect("reaped");
+        self.guest = spawn(&self.setup);
+        self.connected_raw();
     }
 
     /// Where commands begin.
@@ -110,6 +117,12 @@ impl Drop for Boxless {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let _ = self.guest.wait();
     }
+}
+
+fn spawn(setup: &str) -> Child {
+    let mut command = Command::new(PROGRAM);
+    command.arg("__guest").env_clear().env(SETUP_VAR, setup).stdin(Stdio::null());
+    command.spawn().expect("the guest starts")
 }
 
 /// What sessions in `work` have in common.

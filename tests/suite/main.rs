@@ -2,6 +2,7 @@
 
 mod aimock;
 mod boxless;
+mod guest;
 mod house;
 mod journal;
 mod model_script;
