@@ -12,3 +12,5 @@ mod replay;
 mod small_disk;
 mod story;
 mod terminal;
+mod sandbox_contract;
+mod sandbox_local;

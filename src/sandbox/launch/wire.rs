@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -132,8 +133,13 @@ pub(in crate::sandbox) fn send(socket: &impl AsFd, message: &impl Serialize, wit
     let fds: Vec<_> = with.map(AsRawFd::as_raw_fd).into_iter().collect();
     let rights = [ControlMessage::ScmRights(&fds)];
     let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
-    sendmsg::<()>(socket.as_fd().as_raw_fd(), &[IoSlice::new(&bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?;
-    Ok(())
+    let raw = socket.as_fd().as_raw_fd();
+    loop {
+        match sendmsg::<()>(raw, &[IoSlice::new(&bytes)], control, MsgFlags::MSG_NOSIGNAL, None) {
+            Err(Errno::EINTR) => {}
+            sent => return Ok(sent.map(drop)?),
+        }
+    }
 }
 
 /// Waits for one message, and takes the descriptor that came with it.
@@ -143,16 +149,19 @@ pub(in crate::sandbox) fn send(socket: &impl AsFd, message: &impl Serialize, wit
 pub(in crate::sandbox) fn receive<T: DeserializeOwned>(socket: &impl AsFd) -> io::Result<(T, Option<OwnedFd>)> {
     let mut bytes = vec![0; LONGEST];
     let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
-    let (length, fd) = {
+    let raw = socket.as_fd().as_raw_fd();
+    let (length, fd) = loop {
         let mut into = [IoSliceMut::new(&mut bytes)];
-        let raw = socket.as_fd().as_raw_fd();
-        let message = recvmsg::<()>(raw, &mut into, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        let message = match recvmsg::<()>(raw, &mut into, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
+            Err(Errno::EINTR) => continue,
+            received => received?,
+        };
         let fd = message.cmsgs()?.find_map(|control| match control {
             ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
             _ => None,
         });
         // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
-        (message.bytes, fd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
+        break (message.bytes, fd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
     };
     if length == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
