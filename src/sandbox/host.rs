@@ -82,6 +82,7 @@ impl Host {
             process: None,
             token: spec.token.clone(),
             uncontained: true,
+            written_through: true,
             cgroups: Vec::new(),
             elsewhere: vec![runtime_dir],
             workspace: spec.workspace.clone(),

@@ -24,11 +24,7 @@ impl Bench {
 
     /// A fresh one below `parent`.
     pub(crate) fn below(parent: &Path) -> Self {
-        let place = tempfile::Builder::new()
-            .prefix("longhaul-test-")
-            .disable_cleanup(true)
-            .tempdir_in(parent)
-            .expect("a place to test in");
+        let place = tempfile::Builder::new().prefix("longhaul-test-").tempdir_in(parent).expect("a place to test in");
         fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
         let run = RunId::new(ulid::Ulid::generate().to_string()).expect("a ULID");
         let bench = Self { place, run };
@@ -156,14 +152,26 @@ pub(crate) async fn holds(backend: &dyn Backend, bench: &Bench, spec: &BoxSpec) 
     assert_eq!(bench.host_files(), before, "the host's files are as they were");
     limits_hold(sandbox.as_ref()).await;
     let marker = format!("36{}", fastrand::u32(100_000..999_999));
-    said(guest, &format!("setsid sleep {marker} >/dev/null 2>&1 & sleep {marker} >/dev/null 2>&1 &")).await;
-    assert_eq!(processes_with(&marker), 2, "the host can see what runs inside");
+    leave_running(guest, &marker).await;
     close(sandbox.as_ref()).await;
     assert_eq!(processes_with(&marker), 0, "nothing runs on");
     nothing_is_left(bench);
     assert_eq!(bench.host_files(), before, "the host's files are as they were");
     let again = sandbox.destroy(Duration::from_secs(1)).await;
     assert_eq!(again, Removal::default(), "taking a box down twice does no harm");
+}
+
+/// Starts two processes with `marker` on their command lines, one of them in a session of its own.
+pub(crate) async fn leave_running(guest: &Client, marker: &str) {
+    let command = format!("setsid sleep {marker} & sleep {marker}");
+    let check = CheckCommand { id: marker.to_owned(), cwd: None, env: BTreeMap::new(), timeout_ms: 600_000 };
+    guest.check(check, command.as_bytes()).await.expect("it is taken");
+    let both = async {
+        while processes_with(marker) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), both).await.expect("the host can see what runs inside");
 }
 
 async fn runs_commands(guest: &Client) {

@@ -27,6 +27,8 @@ pub(in crate::sandbox) struct Record {
     pub(in crate::sandbox) token: String,
     /// True where nothing ends with the first process but itself.
     pub(in crate::sandbox) uncontained: bool,
+    /// True where the workspace's changes went to the host, so that no layer is worth keeping.
+    pub(in crate::sandbox) written_through: bool,
     /// Control groups made for it.
     pub(in crate::sandbox) cgroups: Vec<PathBuf>,
     /// Directories elsewhere that were made for it.
@@ -115,7 +117,9 @@ impl Record {
         // The deepest one above the workspace, and all below it.
         let above = self.layers.iter().filter(|layer| self.workspace.starts_with(&layer.at));
         let deepest = above.max_by_key(|layer| layer.at.as_os_str().len());
-        !self.uncontained && (deepest == Some(layer) || layer.at.starts_with(&self.workspace)) && layer.key != "root"
+        !self.written_through
+            && (deepest == Some(layer) || layer.at.starts_with(&self.workspace))
+            && layer.key != "root"
     }
 }
 
@@ -171,6 +175,7 @@ mod tests {
             process: None,
             token: "secret".to_owned(),
             uncontained: false,
+            written_through: false,
             cgroups: Vec::new(),
             elsewhere: Vec::new(),
             workspace: PathBuf::from("/home/ada/project"),

@@ -37,6 +37,7 @@ fn try_out(launch: &Launch, dir: &Path) -> Result<Vec<Capability>, StepError> {
         process: None,
         token: String::new(),
         uncontained: false,
+        written_through: false,
         cgroups: Vec::new(),
         elsewhere: Vec::new(),
         workspace: "/".into(),
