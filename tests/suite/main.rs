@@ -3,6 +3,7 @@
 mod aimock;
 mod boxless;
 mod guest;
+mod goal;
 mod house;
 mod journal;
 mod model_script;
@@ -14,3 +15,4 @@ mod sandbox_local;
 mod small_disk;
 mod story;
 mod terminal;
+mod stage;
