@@ -18,6 +18,7 @@ mod replay;
 mod runs;
 mod secrets;
 mod settings;
+mod sweep;
 mod target;
 mod tools_list;
 mod verify;
@@ -81,7 +82,14 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         Some(Command::Doctor(args)) => working(doctor::run(args, place)),
         Some(Command::Replay(args)) => args.run(place, &mut stdout),
         Some(Command::Verify(args)) => args.run(place, &mut stdout),
-        Some(Command::Runs(args)) => args.run(place, &mut stdout),
+        Some(Command::Runs(args)) => {
+            if let RunsCommand::Rm { runs } = &args {
+                for line in working(sweep::boxes_of(runs, place))? {
+                    let _ = writeln!(io::stderr(), "{line}");
+                }
+            }
+            args.run(place, &mut stdout)
+        }
         Some(Command::Tools(args)) => tools_list::run(&args, place, &mut stdout),
         Some(Command::Completions { shell }) => printed(&mut stdout, |out| {
             clap_complete::generate(shell, &mut Cli::command(), "agent", out);
@@ -92,7 +100,7 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
 }
 
 /// Runs what needs a runtime, and the TLS provider that the model's client takes from the process.
-fn working(work: impl Future<Output = Result<ExitReason, Failure>>) -> Result<ExitReason, Failure> {
+fn working<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     // Fails only where a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
