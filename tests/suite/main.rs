@@ -13,6 +13,6 @@ mod replay;
 mod sandbox_contract;
 mod sandbox_local;
 mod small_disk;
+mod stage;
 mod story;
 mod terminal;
-mod stage;
