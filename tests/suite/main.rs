@@ -2,8 +2,8 @@
 
 mod aimock;
 mod boxless;
-mod guest;
 mod goal;
+mod guest;
 mod house;
 mod journal;
 mod model_script;
