@@ -39,7 +39,7 @@ install_test_needs() {
     [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
     if ! cargo nextest --version >/dev/null 2>&1; then
         say "building cargo-nextest (several minutes, once)"
-        cargo install --quiet --locked cargo-nextest
+        cargo install --quiet --locked --no-default-features --features default-no-update cargo-nextest
     fi
 }
 

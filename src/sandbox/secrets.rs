@@ -65,11 +65,17 @@ pub(super) fn in_home(home: &Path) -> Vec<PathBuf> {
     IN_HOME.iter().map(|name| home.join(name)).filter(|path| path.symlink_metadata().is_ok()).collect()
 }
 
-/// Those secrets of `home`, and `state_dir`, that lie below `dir`: what has to be masked where `dir` is shown.
+/// Those secrets of `home`, and `state_dir`, that lie below `dir`, by their paths there: what has to be masked where only
+/// `dir` is shown. Links are followed, so that none leads around a mask; what lies below another mask is left out.
 pub(super) fn below(dir: &Path, home: Option<&Path>, state_dir: &Path) -> Vec<PathBuf> {
-    let secrets = home.map(in_home).unwrap_or_default();
-    let state = state_dir.is_dir().then(|| state_dir.to_owned());
-    secrets.into_iter().chain(state).filter(|path| path.starts_with(dir)).collect()
+    let Ok(real_dir) = dir.canonicalize() else { return Vec::new() };
+    let secrets = home.map(in_home).unwrap_or_default().into_iter().chain([state_dir.to_owned()]);
+    let shown = |path: PathBuf| Some(dir.join(path.canonicalize().ok()?.strip_prefix(&real_dir).ok()?));
+    let mut masks: Vec<PathBuf> = secrets.filter_map(shown).collect();
+    masks.sort();
+    // Sorted, what lies below a path comes after it.
+    masks.dedup_by(|later, earlier| later.starts_with(earlier));
+    masks
 }
 
 #[cfg(test)]
@@ -85,6 +91,19 @@ mod tests {
         }
         let masked = below(home.path(), Some(home.path()), &state);
         assert_eq!(masked, [home.path().join(".ssh"), state.clone()]);
+        assert_eq!(below(home.path(), Some(home.path()), &home.path().join(".ssh/state")), [home.path().join(".ssh")]);
         assert!(below(&home.path().join("project"), Some(home.path()), &state).is_empty());
+    }
+
+    #[test]
+    fn a_link_leads_around_no_mask() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        std::fs::create_dir_all(at("real/keys")).unwrap();
+        std::os::unix::fs::symlink(at("real"), at("home")).unwrap();
+        std::os::unix::fs::symlink(at("real/keys"), at("real/.ssh")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", at("real/.netrc")).unwrap();
+        assert_eq!(below(&at("real"), Some(&at("home")), &at("none")), [at("real/keys")]);
+        assert_eq!(below(&at("home"), Some(&at("home")), &at("none")), [at("home/keys")]);
     }
 }

@@ -60,7 +60,7 @@ pub(super) async fn open(
             program: &program,
             dirs: &dirs,
             masks: &masks,
-            ulimits: (engine.make == Make::Podman && way == Way::Mounts).then(own_limits),
+            ulimits: (engine.make == Make::Podman).then(own_limits),
             driver: std::process::id(),
         };
         let attempt = Attempt { engine, shape: &shape, bundle };

@@ -13,9 +13,11 @@ use tokio::io::AsyncWriteExt as _;
 use super::cgroup::Cgroup;
 use super::connect::words_of;
 use super::engine::Engine;
-use super::shape::{Dirs, Keep, RUNTIME_DIR};
+use super::shape::{Dirs, KEY, Keep, RUNTIME_DIR};
 use crate::domain::BoxFacts;
 use crate::guest::Client;
+use crate::sandbox::launch::record::KEPT;
+use crate::sandbox::launch::wire::Layer;
 use crate::sandbox::{Counters, Removal, Sandbox};
 
 /// A container with its volume. Until it is [`kept`](Container::keep), dropping this removes them: in the background, since
@@ -96,13 +98,14 @@ impl Running {
         Cgroup::of(found.state?.pid.filter(|pid| *pid > 0)?)
     }
 
-    /// Brings what is in the workspace out to `box/workspace.tar`.
+    /// Brings what is in the workspace out to `box/u/workspace.tar`.
     async fn save_workspace(&self) -> Result<(), String> {
         let docker = &self.container.engine.docker;
         let options = DownloadFromContainerOptionsBuilder::new().path(&self.facts.workspace).build();
         let mut pieces = docker.download_from_container(&self.container.name, Some(options));
-        let path = self.dirs.all.join("workspace.tar");
+        let path = self.dirs.all.join("u").join("workspace.tar");
         let saved = async {
+            fs::create_dir_all(path.parent().unwrap_or(&path))?;
             let mut file = tokio::fs::File::create(&path).await?;
             while let Some(piece) = pieces.try_next().await.map_err(io::Error::other)? {
                 file.write_all(&piece).await?;
@@ -110,6 +113,24 @@ impl Running {
             file.sync_data().await
         };
         saved.await.map_err(|error| format!("the workspace's changes could not be brought out: {error}"))
+    }
+
+    /// Removes the overlay's own directory, in which overlayfs leaves one that nobody may enter.
+    fn remove_work(&self) -> io::Result<()> {
+        let inner = self.dirs.work.join("work");
+        if inner.is_dir() {
+            fs::set_permissions(&inner, fs::Permissions::from_mode(0o700))?;
+        }
+        self.dirs.work.parent().map_or(Ok(()), remove_tree)
+    }
+
+    /// Lists the overlay's layer for whoever compares or applies the workspace's changes.
+    fn keep_upper(&self) -> io::Result<()> {
+        if self.keep != Keep::Overlay {
+            return Ok(());
+        }
+        let layer = Layer { at: PathBuf::from(&self.facts.workspace), key: KEY.to_owned() };
+        fs::write(self.dirs.all.join(KEPT), serde_json::to_vec(&[layer])?)
     }
 
     /// Ends every process: the guest does it in order, the engine by force.
@@ -157,21 +178,15 @@ impl Sandbox for Running {
             left.push(words);
         }
         left.extend(self.container.remove().await);
-        for dir in [&self.dirs.control, &self.dirs.work] {
-            if let Err(error) = remove_tree(dir) {
-                left.push(format!("{}: {error}", dir.display()));
-            }
-        }
+        let tidied =
+            [("control", remove_tree(&self.dirs.control)), ("w", self.remove_work()), ("u", self.keep_upper())];
+        let failed = |(name, result): (&str, io::Result<()>)| Some(format!("box/{name}: {}", result.err()?));
+        left.extend(tidied.into_iter().filter_map(failed));
         Removal { left }
     }
 }
 
-/// Removes a directory with all in it; overlayfs leaves directories there that nobody may enter.
 fn remove_tree(dir: &Path) -> io::Result<()> {
-    let inner: PathBuf = dir.join("work");
-    if inner.is_dir() {
-        fs::set_permissions(&inner, fs::Permissions::from_mode(0o700))?;
-    }
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

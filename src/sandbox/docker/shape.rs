@@ -65,7 +65,10 @@ impl Keep {
     }
 }
 
-/// Directories of the run on the host.
+/// The workspace's layer below the directories for layers and their work.
+pub(super) const KEY: &str = "workspace";
+
+/// Directories of the run on the host, with layers where the other kinds of box have theirs.
 #[derive(Debug, Clone)]
 pub(super) struct Dirs {
     /// What belongs to the backend.
@@ -82,7 +85,8 @@ impl Dirs {
     /// Names them.
     pub(super) fn of(run_dir: &Path) -> Self {
         let all = run_dir.join("box");
-        Self { control: all.join("control"), upper: all.join("upper"), work: all.join("work"), all }
+        let layer = |kind: &str| all.join(kind).join(KEY);
+        Self { control: all.join("control"), upper: layer("u"), work: layer("w"), all }
     }
 }
 
@@ -362,12 +366,14 @@ mod tests {
         let options = volume.volume_options.unwrap().driver_config.unwrap().options.unwrap();
         assert_eq!(
             options["o"],
-            "lowerdir=/home/me/project,upperdir=/state/runs/x/box/upper,workdir=/state/runs/x/box/work"
+            "lowerdir=/home/me/project,upperdir=/state/runs/x/box/u/workspace,workdir=/state/runs/x/box/w/workspace"
         );
         let podman = body(Make::Podman, Way::Mounts, Keep::Overlay).host_config.unwrap();
         assert_eq!(
             podman.binds.unwrap(),
-            ["/home/me/project:/home/me/project:O,upperdir=/state/runs/x/box/upper,workdir=/state/runs/x/box/work"]
+            [
+                "/home/me/project:/home/me/project:O,upperdir=/state/runs/x/box/u/workspace,workdir=/state/runs/x/box/w/workspace"
+            ]
         );
     }
 

@@ -16,7 +16,7 @@ use crate::sandbox::Removal;
 /// The file below the box's directory.
 const FILE: &str = "init.json";
 /// Where the layers that were kept are listed, for whoever compares or applies them.
-const KEPT: &str = "layers.json";
+pub(in crate::sandbox) const KEPT: &str = "layers.json";
 
 /// Everything that a later process needs to find a box again or to remove it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
