@@ -2,6 +2,7 @@
 
 mod aimock;
 mod boxless;
+mod engines;
 mod goal;
 mod guest;
 mod house;
@@ -11,6 +12,7 @@ mod model_server;
 mod model_wire;
 mod replay;
 mod sandbox_contract;
+mod sandbox_docker;
 mod sandbox_local;
 mod small_disk;
 mod stage;
