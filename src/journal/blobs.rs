@@ -47,7 +47,7 @@ impl Blobs {
         Self { dir, redactor }
     }
 
-    /// Redacts `bytes` and stores what remains; it is on disk when this returns. Storing it again costs nothing.
+    /// Redacts `bytes` and stores what remains; it is on disk when this returns. Storing it again writes nothing.
     ///
     /// # Errors
     /// [`BlobError::Full`] or [`BlobError::Io`]; nothing is left behind then.
@@ -59,7 +59,7 @@ impl Blobs {
     pub(super) fn put_clean(&self, bytes: &[u8]) -> Result<BlobRef, BlobError> {
         let blob = BlobRef { sha256: sha256_of(bytes), size_bytes: bytes.len() as u64 };
         let path = place(&self.dir, &blob.sha256);
-        if path.exists() {
+        if read(&self.dir, &blob).is_ok() {
             return Ok(blob);
         }
         self.store(&path, bytes).map_err(|source| match is_full(&source) {
@@ -71,15 +71,12 @@ impl Blobs {
 
     fn store(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let parent = path.parent().expect("a blob lies in a directory");
-        if !parent.exists() {
-            fs::create_dir_all(parent)?;
-            File::open(&self.dir)?.sync_data()?;
-        }
+        fs::create_dir_all(parent)?;
         let mut temporary = tempfile::NamedTempFile::new_in(parent)?;
         temporary.write_all(&zstd::bulk::compress(bytes, 3)?)?;
-        temporary.as_file().sync_data()?;
-        temporary.persist(path).map_err(|error| error.error)?;
-        File::open(parent)?.sync_data()
+        // Renamed first: the rename changes the inode, so that one sync puts content and name on disk. A blob that a
+        // power failure cut short does not have the hash that it is named by, and nothing names it yet.
+        temporary.persist(path).map_err(|error| error.error)?.sync_all()
     }
 
     /// The content of `blob`.

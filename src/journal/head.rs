@@ -1,11 +1,14 @@
 //! The head of a transcript: its last entry, named in a file of its own, so that a cut tail is noticed.
 //!
-//! The file is renamed into place after the entry is on disk, at every append: it never names an entry that is not
-//! there, unless the tail was cut. It is not synced by itself before the last entry of a run, so a power failure may
-//! leave an older one; an older head still proves everything up to the entry that it names.
+//! The file is renamed into place when recording begins, and from then on written over in place after each entry is on
+//! disk: one write of always the same length, within one sector, so that a reader finds the old head or the new one.
+//! (Renaming at every append would cost half as much again as syncing the entry.) It never names an entry that is not
+//! there, unless the tail was cut. It is synced only with the last entry of a run, so a power failure may leave an older
+//! one; an older head still proves everything up to the entry that it names.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -54,24 +57,38 @@ impl Head {
         if is_hash(&head.hash) { Ok(head) } else { Err(HeadError::Damaged) }
     }
 
-    /// Puts the head of the run in `dir` in place, whole or not at all.
-    pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
-        self.put(dir).map(drop)
-    }
-
-    /// As [`Head::write`], and it outlives a power failure.
-    pub(super) fn write_durably(&self, dir: &Path) -> io::Result<()> {
-        self.put(dir)?.sync_data()?;
-        File::open(dir)?.sync_data()
-    }
-
-    fn put(&self, dir: &Path) -> io::Result<File> {
+    /// Its text, always of the same length.
+    fn text(&self) -> String {
         let seq = self.seq.map_or("null".to_owned(), |seq| seq.to_string());
+        format!("{{\"seq\":{seq:>20},\"hash\":\"{}\"}}\n", self.hash)
+    }
+}
+
+/// The head's file while its run is recorded.
+#[derive(Debug)]
+pub(super) struct HeadFile {
+    file: File,
+}
+
+impl HeadFile {
+    /// Puts `head` in place in `dir`, whole or not at all, and keeps it open.
+    pub(super) fn place(dir: &Path, head: &Head) -> io::Result<Self> {
         let temporary = dir.join("head.tmp");
         let mut file = File::create(&temporary)?;
-        file.write_all(format!("{{\"seq\":{seq},\"hash\":\"{}\"}}\n", self.hash).as_bytes())?;
+        file.write_all(head.text().as_bytes())?;
         fs::rename(&temporary, path(dir))?;
-        Ok(file)
+        file.sync_all()?;
+        Ok(Self { file })
+    }
+
+    /// Names another entry.
+    pub(super) fn write(&self, head: &Head) -> io::Result<()> {
+        self.file.write_all_at(head.text().as_bytes(), 0)
+    }
+
+    /// What was written outlives a power failure when this returns.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 }
 

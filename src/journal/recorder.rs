@@ -2,12 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{Timestamp, Unit};
 
 use super::blobs::is_full;
+use super::head::HeadFile;
 use super::line::write_line;
 use super::reader::{ReadError, Reader, TornTail};
 use super::{Head, LockError, RunDir, RunLock};
@@ -58,9 +58,9 @@ pub enum ReopenError {
 /// Writes the transcript of one run, and holds its lock.
 pub struct Recorder {
     file: File,
-    dir: PathBuf,
     length: u64,
     head: Head,
+    head_file: HeadFile,
     clock: Arc<dyn Clock>,
     redactor: Arc<Redactor>,
     failed: bool,
@@ -80,17 +80,10 @@ impl Recorder {
             io::ErrorKind::AlreadyExists => ReopenError::Exists,
             _ => ReopenError::Io(error),
         })?;
+        let head = Head::start();
+        let head_file = HeadFile::place(run.path(), &head).map_err(ReopenError::Io)?;
         sync_directory(run).map_err(ReopenError::Io)?;
-        Ok(Self {
-            file,
-            dir: run.path().to_owned(),
-            length: 0,
-            head: Head::start(),
-            clock,
-            redactor,
-            failed: false,
-            _lock: lock,
-        })
+        Ok(Self { file, length: 0, head, head_file, clock, redactor, failed: false, _lock: lock })
     }
 
     /// Takes a transcript up where it ends; a torn last line is cut off, on disk, and told of.
@@ -116,11 +109,8 @@ impl Recorder {
         let (length, torn) = (reader.whole_bytes(), reader.torn().cloned());
         let file = OpenOptions::new().append(true).open(run.journal()).map_err(ReopenError::Io)?;
         file.set_len(length).and_then(|()| file.sync_all()).map_err(ReopenError::Io)?;
-        if head.seq.is_some() {
-            head.write(run.path()).map_err(ReopenError::Io)?;
-        }
-        let recorder =
-            Self { file, dir: run.path().to_owned(), length, head, clock, redactor, failed: false, _lock: lock };
+        let head_file = HeadFile::place(run.path(), &head).map_err(ReopenError::Io)?;
+        let recorder = Self { file, length, head, head_file, clock, redactor, failed: false, _lock: lock };
         Ok((recorder, torn))
     }
 
@@ -157,11 +147,10 @@ impl Recorder {
             self.file.sync_data().map_err(of_io)?;
         }
         let head = Head { seq: Some(seq), hash };
-        match &event {
-            Event::RunEnded { .. } => head.write_durably(&self.dir),
-            _ => head.write(&self.dir),
+        self.head_file.write(&head).map_err(of_io)?;
+        if matches!(event, Event::RunEnded { .. }) {
+            self.head_file.sync().map_err(of_io)?;
         }
-        .map_err(of_io)?;
         self.length += line.len() as u64;
         self.head = head;
         Ok(Entry { seq, time, event })
@@ -184,18 +173,19 @@ impl Recorder {
     }
 }
 
-/// Whether an event must be on disk before anything follows from it. All facts of today must; the table is here so that
-/// a new kind has to be decided.
+/// Whether an event must be on disk before anything follows from it.
+///
+/// A power failure may take what need not, back to the last event that must: a request that was never answered is asked
+/// again, which costs a request. A process that dies loses nothing in either case.
 pub fn must_sync(event: &Event) -> bool {
     match event {
+        Event::ModelRequested { .. } | Event::ModelDelayed { .. } => false,
         Event::RunStarted { .. }
         | Event::BoxOpened { .. }
         | Event::BoxClosed { .. }
         | Event::SessionOpened { .. }
         | Event::UserSaid { .. }
         | Event::HarnessSaid { .. }
-        | Event::ModelRequested { .. }
-        | Event::ModelDelayed { .. }
         | Event::ModelAnswered { .. }
         | Event::ModelFailed { .. }
         | Event::ToolStarted { .. }

@@ -151,11 +151,10 @@ impl Proof {
                 let what = format!("the head says that entry {promised} was recorded, the file ends {end}");
                 self.report.problem(self.report.entries + 1, "cut tail", what);
             }
-            Some(promised) if Some(promised) < last => {
-                let more = last.unwrap_or(promised) - promised;
-                self.report.notes.push(format!("the head is {more} behind: the run goes on, or was stopped hard"));
+            Some(_) | None if promised.is_some_and(|head| head.seq < last) => {
+                self.report.notes.push("the head is behind: the run goes on, or was stopped hard".to_owned());
             }
-            _ => {}
+            Some(_) | None => {}
         }
         if !self.report.ended {
             self.report.notes.push("the run has not ended".to_owned());
