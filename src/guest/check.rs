@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::command::Command;
+use super::facts::{CheckCommand, Refusal, RefusalKind, Start};
 use super::log::{RawLog, file_name_of};
-use super::protocol::{CheckCommand, Refusal, RefusalKind, Start};
 use super::pty::without_blocking;
 use super::shell::title;
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, require_dir, signal_group};
@@ -103,7 +103,7 @@ impl Run {
         // Gone already if the runtime directory is.
         let _ = std::fs::remove_file(&self.script);
         let end = self.command.end(Some(exit), self.log.size(), Instant::now());
-        self.boss.command_ended(&self.command, super::protocol::CommandEnd { timed_out, ..end });
+        self.boss.command_ended(&self.command, super::facts::CommandEnd { timed_out, ..end });
     }
 }
 

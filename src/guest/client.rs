@@ -14,11 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::error::GuestError;
-use super::frame::{FrameReader, encode};
-use super::protocol::{
-    Ask, CheckCommand, CommandState, DirEntry, Event, FileInfo, Hello, Interrupted, LogSize, OpenSession, PtyOpened,
-    Request, RunCommand, SessionInfo, Start, Tell, TermSize, TmuxInfo, VERSION, Welcome,
+use super::facts::{
+    CheckCommand, CommandState, DirEntry, Event, FileInfo, Interrupted, OpenSession, RunCommand, SessionInfo, Start,
+    TermSize, TmuxInfo,
 };
+use super::frame::{FrameReader, encode};
+use super::protocol::{Ask, Hello, LogSize, PtyOpened, Request, Tell, VERSION, Welcome};
 use crate::domain::SessionName;
 
 const OUTGOING: usize = 64;
@@ -172,7 +173,7 @@ impl Client {
         let (state, payload): (CommandState, Bytes) =
             self.ask_bytes(Request::AwaitEnd { id: id.to_owned() }, b"").await?;
         let inline = match &state.phase {
-            super::protocol::Phase::Ended(end) => end.end - state.offset == payload.len() as u64,
+            super::facts::Phase::Ended(end) => end.end - state.offset == payload.len() as u64,
             _ => false,
         };
         Ok((state, inline.then_some(payload)))

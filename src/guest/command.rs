@@ -7,8 +7,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::facts::{CommandEnd, CommandState, Phase};
 use super::log::RawLog;
-use super::protocol::{CommandEnd, CommandState, Phase};
 use crate::domain::{Exit, SessionName};
 
 /// One line of the records.

@@ -18,12 +18,10 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::AbortHandle;
 
 use super::check::{self, small_output};
+use super::facts::{CommandState, Event, Phase, Refusal, RefusalKind, TermSize};
 use super::frame::{Frame, FrameReader, decode, encode};
 use super::log::RawLog;
-use super::protocol::{
-    Ask, CommandState, Event, Hello, LogSize, MAX_READ, Phase, PtyOpened, Refusal, RefusalKind, Request, Tell,
-    TermSize, VERSION, Welcome,
-};
+use super::protocol::{Ask, Hello, LogSize, MAX_READ, PtyOpened, Request, Tell, VERSION, Welcome};
 use super::pty::{HUNG_UP, Program, Pty};
 use super::session::Session;
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, signal_group};

@@ -1,6 +1,6 @@
 //! Why the guest could not be asked, or did not do it.
 
-use super::protocol::Refusal;
+use super::facts::Refusal;
 
 /// What can go wrong between host and guest.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::protocol::{DirEntry, FileInfo, FileKind, MAX_READ, Refusal, RefusalKind};
+use super::facts::{DirEntry, FileInfo, FileKind, Refusal, RefusalKind};
+use super::protocol::MAX_READ;
 use super::supervisor::{refusal_of, refuse};
 
 /// Most entries of a directory that are listed.

@@ -8,6 +8,7 @@ mod client;
 mod command;
 mod connection;
 mod error;
+mod facts;
 mod files;
 mod frame;
 mod life;
@@ -27,10 +28,11 @@ mod viewer;
 
 pub use client::Client;
 pub use error::GuestError;
-pub use protocol::{
+pub use facts::{
     CheckCommand, CommandEnd, CommandState, DirEntry, Event, FileInfo, FileKind, Interrupted, OpenSession, Phase,
-    Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize, TmuxInfo, Welcome,
+    Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize, TmuxInfo,
 };
+pub use protocol::Welcome;
 pub use server::serve;
 pub use setup::{Control, GuestSetup, SETUP_VAR};
 pub use viewer::view;

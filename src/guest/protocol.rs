@@ -4,11 +4,10 @@
 //! when something has happened ([`Request::AwaitEnd`], [`Request::AwaitGrowth`]). [`Event`]s are pushed. Bulk data is
 //! pulled: the guest never sends output that was not asked for, so a flood costs disk and not memory.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Exit, SessionName};
+use super::facts::{CheckCommand, Event, OpenSession, Refusal, RunCommand, TermSize};
+use crate::domain::SessionName;
 
 /// The protocol's version; both sides must have the same.
 pub(super) const VERSION: u32 = 1;
@@ -18,21 +17,6 @@ pub(super) const INLINE_OUTPUT: u64 = 64 << 10;
 
 /// Most bytes that one [`Request::ReadLog`] or [`Request::ReadFile`] answers with.
 pub(super) const MAX_READ: u64 = 4 << 20;
-
-/// Columns and rows of a terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TermSize {
-    /// Columns.
-    pub cols: u16,
-    /// Rows.
-    pub rows: u16,
-}
-
-impl Default for TermSize {
-    fn default() -> Self {
-        Self { cols: 160, rows: 48 }
-    }
-}
 
 /// The first thing the host says. A descriptor of the directory for logs may travel with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,18 +72,18 @@ pub(super) enum Tell {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(super) enum Request {
-    /// Opens a session, or finds it open. Answer: [`SessionInfo`], at once; commands wait until the shell is ready.
+    /// Opens a session, or finds it open. Answer: [`super::SessionInfo`], at once; commands wait until the shell is ready.
     Open(OpenSession),
-    /// Starts a command (the payload) in a session. Answer: [`Start`].
+    /// Starts a command (the payload) in a session. Answer: [`super::Start`].
     Run(RunCommand),
-    /// Starts a command (the payload) in a fresh shell without a terminal. Answer: [`Start`].
+    /// Starts a command (the payload) in a fresh shell without a terminal. Answer: [`super::Start`].
     Check(CheckCommand),
-    /// Answers when the command has ended: [`CommandState`], with the output if it is at most [`INLINE_OUTPUT`].
+    /// Answers when the command has ended: [`super::CommandState`], with the output if it is at most [`INLINE_OUTPUT`].
     AwaitEnd {
         /// The command's id.
         id: String,
     },
-    /// How a command stands. Answer: [`CommandState`].
+    /// How a command stands. Answer: [`super::CommandState`].
     Command {
         /// The command's id.
         id: String,
@@ -120,14 +104,14 @@ pub(super) enum Request {
         /// How much.
         len: u64,
     },
-    /// All sessions. Answer: list of [`SessionInfo`].
+    /// All sessions. Answer: list of [`super::SessionInfo`].
     Sessions,
     /// Types the payload into a session, as a person would.
     Type {
         /// The session.
         session: SessionName,
     },
-    /// Sends SIGINT to the foreground process group of a session. Answer: [`Interrupted`].
+    /// Sends SIGINT to the foreground process group of a session. Answer: [`super::Interrupted`].
     Interrupt {
         /// The session.
         session: SessionName,
@@ -144,7 +128,7 @@ pub(super) enum Request {
         /// The session.
         session: SessionName,
     },
-    /// Starts the tmux server that shows the sessions. Answer: [`TmuxInfo`].
+    /// Starts the tmux server that shows the sessions. Answer: [`super::TmuxInfo`].
     Tmux,
     /// Runs a program on a terminal of its own for as long as the connection lasts. Answer: [`PtyOpened`]; its output
     /// comes as [`Event::PtyOutput`].
@@ -166,12 +150,12 @@ pub(super) enum Request {
         /// The new size.
         size: TermSize,
     },
-    /// What a path is. Answer: [`FileInfo`].
+    /// What a path is. Answer: [`super::FileInfo`].
     Stat {
         /// Absolute path inside the box.
         path: String,
     },
-    /// Part of a regular file. Answer: [`FileInfo`], with at most [`MAX_READ`] bytes as payload.
+    /// Part of a regular file. Answer: [`super::FileInfo`], with at most [`MAX_READ`] bytes as payload.
     ReadFile {
         /// Absolute path inside the box.
         path: String,
@@ -180,7 +164,7 @@ pub(super) enum Request {
         /// How much.
         len: u64,
     },
-    /// Puts the payload in the place of a file, all or nothing. Answer: [`FileInfo`].
+    /// Puts the payload in the place of a file, all or nothing. Answer: [`super::FileInfo`].
     WriteFile {
         /// Absolute path inside the box.
         path: String,
@@ -188,7 +172,7 @@ pub(super) enum Request {
         #[serde(default)]
         mode: Option<u32>,
     },
-    /// The entries of a directory. Answer: list of [`DirEntry`].
+    /// The entries of a directory. Answer: list of [`super::DirEntry`].
     ListDir {
         /// Absolute path inside the box.
         path: String,
@@ -202,154 +186,6 @@ pub(super) enum Request {
     Shutdown,
 }
 
-/// A session to open.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenSession {
-    /// Its name.
-    pub session: SessionName,
-    /// A shell to use instead of the box's best, as a path inside the box.
-    #[serde(default)]
-    pub shell: Option<String>,
-    /// Where it begins; the guest's default directory otherwise.
-    #[serde(default)]
-    pub cwd: Option<String>,
-    /// Variables on top of the guest's.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// Its terminal's size.
-    #[serde(default)]
-    pub size: TermSize,
-}
-
-/// A command for a session. The command itself is the payload: bytes without NUL.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunCommand {
-    /// The caller's name for it. The same id never runs twice.
-    pub id: String,
-    /// The session, which must be open.
-    pub session: SessionName,
-    /// The directory to change to before, absolute or relative to the session's.
-    #[serde(default)]
-    pub cwd: Option<String>,
-}
-
-/// A command for a fresh shell. The command itself is the payload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckCommand {
-    /// The caller's name for it. The same id never runs twice.
-    pub id: String,
-    /// Where it runs; the guest's default directory otherwise.
-    #[serde(default)]
-    pub cwd: Option<String>,
-    /// Variables on top of the guest's.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// When its process group is killed.
-    pub timeout_ms: u64,
-}
-
-/// What came of the wish to start a command.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Start {
-    /// It is under way.
-    Started(CommandState),
-    /// The id was used before: nothing new was started.
-    Known(CommandState),
-    /// Another command runs in that session.
-    Busy(CommandState),
-}
-
-/// How a command stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CommandState {
-    /// Its id.
-    pub id: String,
-    /// The session it runs in; `None` for a fresh shell.
-    #[serde(default)]
-    pub session: Option<SessionName>,
-    /// The beginning of the command's text, for people.
-    pub title: String,
-    /// The name of the log that has its output.
-    pub log: String,
-    /// Where its output begins in the log; before the start is known, where it will at least begin.
-    pub offset: u64,
-    /// The log's size when this was said.
-    pub log_size: u64,
-    /// Time since it was handed to the shell.
-    pub elapsed_ms: u64,
-    /// Where it stands.
-    pub phase: Phase,
-}
-
-/// Where a command stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// The session's shell has not said that it has begun: it is still starting up.
-    Queued,
-    /// Under way.
-    Running,
-    /// Under way by all signs, but the shell is no longer ours to hear: it was replaced by another program.
-    Deaf {
-        /// The program that reads the terminal now.
-        program: String,
-    },
-    /// Over.
-    Ended(CommandEnd),
-    /// Was under way when an earlier guest ended; how it ended can't be found out.
-    Lost,
-}
-
-/// How a command ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CommandEnd {
-    /// Its exit; `None` where the shell never said one because it was replaced.
-    pub exit: Option<Exit>,
-    /// Where its output ends in the log.
-    pub end: u64,
-    /// How long it took.
-    pub duration_ms: u64,
-    /// The session's working directory afterwards.
-    #[serde(default)]
-    pub cwd: Option<String>,
-    /// True when the time given ran out and it was killed.
-    #[serde(default)]
-    pub timed_out: bool,
-    /// What became of the session's shell, if it is another one now: why, in words.
-    #[serde(default)]
-    pub respawned: Option<String>,
-    /// Bytes of output that could not be kept in the log.
-    #[serde(default)]
-    pub lost_bytes: u64,
-}
-
-/// What is known of a session.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SessionInfo {
-    /// Its name.
-    pub session: SessionName,
-    /// Its shell, as a path inside the box.
-    pub shell: String,
-    /// The shell's process id inside the box; 0 when it is closed.
-    pub pid: u32,
-    /// The name of its log.
-    pub log: String,
-    /// The log's size.
-    pub log_size: u64,
-    /// Its working directory as last known.
-    #[serde(default)]
-    pub cwd: Option<String>,
-    /// The command that runs in it.
-    #[serde(default)]
-    pub command: Option<CommandState>,
-    /// True once the shell has shown its first prompt.
-    pub ready: bool,
-    /// What a person should know of it, such as a start-up file that had to be left out.
-    #[serde(default)]
-    pub note: Option<String>,
-}
-
 /// The size of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LogSize {
@@ -357,138 +193,9 @@ pub(super) struct LogSize {
     pub(super) size: u64,
 }
 
-/// Whom an interrupt reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interrupted {
-    /// The foreground process group.
-    pub group: u32,
-    /// True if that was the shell itself, waiting at its prompt or running a builtin.
-    pub shell: bool,
-}
-
-/// The tmux server that shows the sessions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TmuxInfo {
-    /// tmux, as a path inside the box.
-    pub program: String,
-    /// Its socket, as a path inside the box.
-    pub socket: String,
-    /// Its session's name.
-    pub session: String,
-}
-
-impl TmuxInfo {
-    /// The command that attaches a terminal inside the box.
-    pub fn attach_argv(&self) -> Vec<String> {
-        let words = [self.program.as_str(), "-u", "-S", &self.socket, "attach-session", "-t", &self.session];
-        words.map(String::from).to_vec()
-    }
-}
-
 /// A terminal of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PtyOpened {
     /// Its number.
     pub(super) pty: u64,
-}
-
-/// What a path is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileInfo {
-    /// The path with every symbolic link resolved.
-    pub path: String,
-    /// The kind.
-    pub kind: FileKind,
-    /// Size in bytes.
-    pub size: u64,
-    /// Permission bits.
-    pub mode: u32,
-    /// Time of the last change in nanoseconds since 1970.
-    pub mtime_ns: i64,
-}
-
-/// The kind of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileKind {
-    /// A regular file.
-    File,
-    /// A directory.
-    Dir,
-    /// A symbolic link; only in lists of a directory.
-    Link,
-    /// A FIFO, a socket or a device.
-    Special,
-}
-
-/// One entry of a directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DirEntry {
-    /// Its name; what is not UTF-8 is replaced.
-    pub name: String,
-    /// Its kind, links not followed.
-    pub kind: FileKind,
-    /// Its size.
-    pub size: u64,
-}
-
-/// Something that happened in the box.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Event {
-    /// A command has ended; its record is on disk.
-    CommandEnded(CommandState),
-    /// A session's shell has ended; its record is on disk.
-    SessionExited {
-        /// The session.
-        session: SessionName,
-        /// How.
-        exit: Exit,
-        /// Whether a new shell has taken its place.
-        respawned: bool,
-    },
-    /// The payload was printed on a terminal of its own.
-    PtyOutput {
-        /// Its number.
-        pty: u64,
-    },
-    /// The program on a terminal of its own has ended.
-    PtyClosed {
-        /// Its number.
-        pty: u64,
-        /// How.
-        exit: Exit,
-    },
-}
-
-/// Why the guest did not do what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{what}")]
-pub struct Refusal {
-    /// The kind.
-    pub kind: RefusalKind,
-    /// What could not be done, and why: a lower-case fragment.
-    pub what: String,
-}
-
-/// The kinds of refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RefusalKind {
-    /// There is no such session, command, log or terminal.
-    Unknown,
-    /// There is no such file or directory.
-    NotFound,
-    /// It is there and not of the kind that was asked for.
-    WrongKind,
-    /// The box's system forbids it.
-    Denied,
-    /// The request makes no sense.
-    Invalid,
-    /// The box lacks what it takes, such as tmux or a shell.
-    Missing,
-    /// No room on the disk.
-    Full,
-    /// Something else that the system says.
-    System,
 }

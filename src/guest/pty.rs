@@ -8,7 +8,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::protocol::TermSize;
+use super::facts::TermSize;
 
 /// Once the slave side is closed for good, reading gives this instead of an error.
 pub(super) const HUNG_UP: usize = 0;

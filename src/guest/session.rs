@@ -15,11 +15,11 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::command::{Command, Record};
-use super::log::RawLog;
-use super::marks::{Found, Mark};
-use super::protocol::{
+use super::facts::{
     Event, Interrupted, OpenSession, Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize,
 };
+use super::log::RawLog;
+use super::marks::{Found, Mark};
 use super::pty::{Program, Pty, same_modes};
 use super::shell::{Shell, Wrapped, title};
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, require_dir, signal_group, signal_process};
@@ -404,7 +404,7 @@ impl Session {
         }
     }
 
-    fn busy(&self, now: Instant) -> Option<super::protocol::CommandState> {
+    fn busy(&self, now: Instant) -> Option<super::facts::CommandState> {
         let inner = self.inner.borrow();
         if let Some(active) = &inner.active {
             return Some(active.command.state(now));
@@ -462,7 +462,7 @@ impl Session {
         // Gone already if it was never typed.
         let _ = std::fs::remove_file(self.file(&format!(".{}", active.seq)));
         let end = active.command.end(exit, end, Instant::now());
-        let end = super::protocol::CommandEnd { cwd: Some(inner.cwd.clone()), respawned, ..end };
+        let end = super::facts::CommandEnd { cwd: Some(inner.cwd.clone()), respawned, ..end };
         self.boss.command_ended(&active.command, end);
     }
 

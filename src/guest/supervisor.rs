@@ -15,8 +15,8 @@ use rustix::process::{Pid, WaitOptions};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::command::{Command, Record};
+use super::facts::{CommandState, Event, Phase, Refusal, RefusalKind};
 use super::log::{Records, Store};
-use super::protocol::{CommandState, Event, Phase, Refusal, RefusalKind};
 use super::session::Session;
 use super::setup::GuestSetup;
 use super::shell::Shell;
@@ -169,7 +169,7 @@ impl Supervisor {
     }
 
     /// Writes a command's end down, then tells who waits for it.
-    pub(super) fn command_ended(&self, command: &Command, end: super::protocol::CommandEnd) {
+    pub(super) fn command_ended(&self, command: &Command, end: super::facts::CommandEnd) {
         let now = Instant::now();
         command.log().flush_timing(now);
         let state = CommandState { phase: Phase::Ended(end.clone()), ..command.state(now) };

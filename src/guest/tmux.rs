@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use tokio::sync::OnceCell;
 
-use super::protocol::{Refusal, RefusalKind, TmuxInfo};
+use super::facts::{Refusal, RefusalKind, TmuxInfo};
 use super::supervisor::{Supervisor, refuse};
 use crate::domain::SessionName;
 
