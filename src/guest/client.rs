@@ -1,60 +1,29 @@
 //! The host's end of the channel to a guest.
 
-use std::collections::HashMap;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::broadcast;
 
+use super::channel::{Channel, send_hello};
 use super::error::GuestError;
 use super::facts::{
     CheckCommand, CommandState, DirEntry, Event, FileInfo, Interrupted, OpenSession, RunCommand, SessionInfo, Start,
     TermSize, TmuxInfo,
 };
-use super::frame::{FrameReader, encode};
-use super::protocol::{Ask, Hello, LogSize, PtyOpened, Request, Tell, VERSION, Welcome};
+use super::frame::encode;
+use super::protocol::{Hello, LogSize, PtyOpened, Request, VERSION, Welcome};
 use crate::domain::SessionName;
-
-const OUTGOING: usize = 64;
-const EVENTS: usize = 1024;
 
 /// A connection to a guest. Clones share it; it closes when the last one is gone. Dropping the future of any call
 /// gives the answer up, never the work.
 #[derive(Debug, Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    welcome: Welcome,
-    outgoing: mpsc::Sender<Bytes>,
-    waiting: Mutex<Waiting>,
-    events: broadcast::Sender<(Event, Bytes)>,
-    gone: watch::Receiver<bool>,
-    reader: tokio::task::AbortHandle,
-}
-
-type Answer = Result<(serde_json::Value, Bytes), GuestError>;
-
-#[derive(Debug, Default)]
-struct Waiting {
-    next: u64,
-    closed: bool,
-    calls: HashMap<u64, oneshot::Sender<Answer>>,
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
+    channel: Arc<Channel>,
 }
 
 impl Client {
@@ -70,7 +39,7 @@ impl Client {
         stream.set_nonblocking(true).map_err(GuestError::Protocol)?;
         let stream = tokio::net::UnixStream::from_std(stream).map_err(GuestError::Protocol)?;
         let (reader, writer) = stream.into_split();
-        Self::welcomed(reader, writer).await
+        Ok(Self { channel: Channel::open(reader, writer).await? })
     }
 
     /// Greets the guest behind a pair of pipes, such as a relay's. No descriptor can travel this way.
@@ -85,59 +54,22 @@ impl Client {
         let hello = encode(&Hello { version: VERSION, token: token.to_owned() }, b"").map_err(GuestError::Protocol)?;
         writer.write_all(&hello).await.map_err(|_| GuestError::NotWelcome)?;
         writer.flush().await.map_err(|_| GuestError::NotWelcome)?;
-        Self::welcomed(reader, writer).await
-    }
-
-    async fn welcomed<R, W>(reader: R, writer: W) -> Result<Self, GuestError>
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-        W: AsyncWrite + Send + Unpin + 'static,
-    {
-        let mut reader = FrameReader::new(reader, BytesMut::new());
-        let first = reader.next::<Tell>().await.map_err(|_| GuestError::NotWelcome)?;
-        let Some(Tell::Welcome(welcome)) = first.map(|frame| frame.header) else { return Err(GuestError::NotWelcome) };
-        if welcome.version != VERSION {
-            return Err(GuestError::Version { guest: welcome.version, host: VERSION });
-        }
-        let (outgoing, queue) = mpsc::channel(OUTGOING);
-        let (events, _) = broadcast::channel(EVENTS);
-        let (set_gone, gone) = watch::channel(false);
-        let (start, started) = oneshot::channel::<std::sync::Weak<Shared>>();
-        let reading = tokio::spawn(async move {
-            if let Ok(shared) = started.await {
-                receive(reader, &shared).await;
-                if let Some(shared) = shared.upgrade() {
-                    shared.close();
-                }
-            }
-            let _ = set_gone.send(true);
-        });
-        let shared = Arc::new(Shared {
-            welcome,
-            outgoing,
-            waiting: Mutex::default(),
-            events,
-            gone,
-            reader: reading.abort_handle(),
-        });
-        tokio::spawn(send(writer, queue, Arc::downgrade(&shared)));
-        let _ = start.send(Arc::downgrade(&shared));
-        Ok(Self { shared })
+        Ok(Self { channel: Channel::open(reader, writer).await? })
     }
 
     /// What the guest said of itself.
     pub fn welcome(&self) -> &Welcome {
-        &self.shared.welcome
+        &self.channel.welcome
     }
 
     /// Events from now on, each with its payload. A receiver that lags loses the oldest.
     pub fn events(&self) -> broadcast::Receiver<(Event, Bytes)> {
-        self.shared.events.subscribe()
+        self.channel.events.subscribe()
     }
 
     /// Waits until the guest is gone.
     pub async fn gone(&self) {
-        let mut gone = self.shared.gone.clone();
+        let mut gone = self.channel.gone.clone();
         let _ = gone.wait_for(|gone| *gone).await;
     }
 
@@ -324,111 +256,8 @@ impl Client {
     }
 
     async fn ask_bytes<T: DeserializeOwned>(&self, request: Request, payload: &[u8]) -> Result<(T, Bytes), GuestError> {
-        let (id, answer) = self.shared.register()?;
-        let mut call = Call { shared: &self.shared, id, answered: false };
-        let frame = encode(&Ask { id, request }, payload).map_err(GuestError::Protocol)?;
-        self.shared.outgoing.send(frame).await.map_err(|_| GuestError::Gone)?;
-        let answer = answer.await.unwrap_or(Err(GuestError::Gone));
-        call.answered = true;
-        let (value, payload) = answer?;
+        let (value, payload) = self.channel.ask(request, payload).await?;
         let value = serde_json::from_value(value).map_err(|error| GuestError::Protocol(error.into()))?;
         Ok((value, payload))
     }
-}
-
-/// A call under way; tells the guest when nobody waits for its answer any more.
-struct Call<'a> {
-    shared: &'a Shared,
-    id: u64,
-    answered: bool,
-}
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        let pending = self.shared.lock().calls.remove(&self.id).is_some();
-        if pending && !self.answered {
-            let forget = Ask { id: 0, request: Request::Forget { request: self.id } };
-            if let Ok(frame) = encode(&forget, b"") {
-                let _ = self.shared.outgoing.try_send(frame);
-            }
-        }
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn register(&self) -> Result<(u64, oneshot::Receiver<Answer>), GuestError> {
-        let (sender, receiver) = oneshot::channel();
-        let mut waiting = self.lock();
-        if waiting.closed {
-            return Err(GuestError::Gone);
-        }
-        waiting.next += 1;
-        let id = waiting.next;
-        waiting.calls.insert(id, sender);
-        Ok((id, receiver))
-    }
-
-    fn answer(&self, id: u64, answer: Answer) {
-        let call = self.lock().calls.remove(&id);
-        if let Some(call) = call {
-            let _ = call.send(answer);
-        }
-    }
-
-    fn close(&self) {
-        let calls = {
-            let mut waiting = self.lock();
-            waiting.closed = true;
-            std::mem::take(&mut waiting.calls)
-        };
-        for (_, call) in calls {
-            let _ = call.send(Err(GuestError::Gone));
-        }
-    }
-}
-
-async fn receive<R: AsyncRead + Unpin>(mut reader: FrameReader<R>, shared: &std::sync::Weak<Shared>) {
-    while let Ok(Some(frame)) = reader.next::<Tell>().await {
-        let Some(shared) = shared.upgrade() else { return };
-        match frame.header {
-            Tell::Welcome(_) => {}
-            Tell::Done(id, value) => shared.answer(id, Ok((value, frame.payload))),
-            Tell::Refused(id, refusal) => shared.answer(id, Err(refusal.into())),
-            Tell::Event(event) => {
-                let _ = shared.events.send((event, frame.payload));
-            }
-        }
-    }
-}
-
-async fn send<W: AsyncWrite + Unpin>(mut writer: W, mut queue: mpsc::Receiver<Bytes>, shared: std::sync::Weak<Shared>) {
-    while let Some(frame) = queue.recv().await {
-        let written = async {
-            writer.write_all(&frame).await?;
-            if queue.is_empty() { writer.flush().await } else { Ok(()) }
-        };
-        if written.await.is_err() {
-            if let Some(shared) = shared.upgrade() {
-                shared.close();
-            }
-            return;
-        }
-    }
-    let _ = writer.shutdown().await;
-}
-
-fn send_hello(stream: &UnixStream, token: &str, logs: Option<OwnedFd>) -> io::Result<()> {
-    let hello = encode(&Hello { version: VERSION, token: token.to_owned() }, b"")?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = logs.as_ref().map(|logs| [logs.as_fd()]);
-    if let Some(descriptors) = &descriptors {
-        control.push(SendAncillaryMessage::ScmRights(descriptors));
-    }
-    let sent = rustix::net::sendmsg(stream, &[IoSlice::new(&hello)], &mut control, SendFlags::NOSIGNAL)?;
-    io::Write::write_all(&mut &*stream, &hello[sent..])
 }

@@ -3,6 +3,7 @@
 //! [`serve`] is the guest, [`Client`] the host's end of the channel to it, [`view`] the program in a window of the tmux
 //! view. What a box prints is never pushed: it lies in logs that the host reads by range.
 
+mod channel;
 mod check;
 mod client;
 mod command;

@@ -2,6 +2,9 @@
 //!
 //! Only decisions and small writes happen here; [`super::life`] reads the terminal and waits.
 
+mod marked;
+mod watch;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::Path;
@@ -14,13 +17,10 @@ use rustix::termios::Termios;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::command::{Command, Record};
-use super::facts::{
-    Event, Interrupted, OpenSession, Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize,
-};
+use super::command::Command;
+use super::facts::{Interrupted, OpenSession, Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize};
 use super::log::RawLog;
-use super::marks::{Found, Mark};
-use super::pty::{Program, Pty, same_modes};
+use super::pty::{Program, Pty};
 use super::shell::{Shell, Wrapped, title};
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, require_dir, signal_group, signal_process};
 use super::{life, proc};
@@ -28,9 +28,6 @@ use crate::domain::{Exit, SessionName};
 
 /// Pieces of typed text that may wait for a program that doesn't read.
 const TYPED_AHEAD: usize = 256;
-
-/// How often marks are set anew before a shell is given up.
-const REARM_TRIES: u32 = 3;
 
 /// A named shell on a terminal.
 pub(super) struct Session {
@@ -275,135 +272,6 @@ impl Session {
         Ok(Born { pty, exit, nonce })
     }
 
-    /// Takes note of a mark.
-    pub(super) fn marked(&self, found: Found) {
-        match found.mark {
-            Mark::Begin { seq } => {
-                let mut inner = self.inner.borrow_mut();
-                let active = inner.active.as_mut().filter(|active| active.seq == seq && active.stage == Stage::Typed);
-                if let Some(active) = active {
-                    active.stage = Stage::Begun;
-                    active.command.begins_at(found.end);
-                }
-            }
-            Mark::Prompt { status, seq, rearmed } => self.prompted(status, seq, rearmed, found.start),
-        }
-    }
-
-    fn prompted(&self, status: i32, seq: u64, rearmed: bool, at: u64) {
-        let mut inner = self.inner.borrow_mut();
-        if let Some(cwd) = proc::cwd(inner.pid) {
-            inner.cwd = cwd;
-        }
-        if !inner.ready || rearmed {
-            inner.ready = true;
-            inner.argv = proc::argv(inner.pid);
-            inner.modes = None;
-            for part in [".rc", ".arm"] {
-                // It holds the nonce; the shell has read it.
-                let _ = std::fs::remove_file(self.file(part));
-            }
-        }
-        inner.heal_terminal();
-        inner.typed_into = false;
-        let over = |active: &mut Active| active.seq == seq && active.stage != Stage::Queued;
-        if let Some(active) = inner.active.take_if(over) {
-            let exit = (!rearmed).then_some(Exit::Code(status));
-            inner.last_status = if rearmed { 0 } else { status };
-            let replaced = "the shell lost its marks (it was replaced, or its prompt or its error output redirected) \
-                            and has been given new ones; the command's exit status is not known";
-            self.finish(&inner, &active, exit, at, rearmed.then(|| replaced.to_owned()));
-        } else if inner.active.as_ref().is_some_and(|active| active.stage == Stage::Queued) {
-            self.type_command(&mut inner);
-        }
-    }
-
-    /// Takes note of the shell's end; whether it is to have a successor.
-    pub(super) fn shell_ended(&self, exit: Exit) -> bool {
-        let record = Record::ShellExited { session: self.name.clone(), exit, log_size: self.log.size() };
-        // With a full disk it can still be told to who is connected.
-        let _ = self.boss.record(&record);
-        let mut inner = self.inner.borrow_mut();
-        inner.pty = None;
-        let was_ready = std::mem::take(&mut inner.ready);
-        let mut goes_on = !self.closing.get();
-        if goes_on && !was_ready {
-            goes_on = !inner.user_rc_failed && self.user_rc.is_some();
-            let file = self.user_rc.as_deref().unwrap_or_default();
-            inner.note = Some(if goes_on {
-                format!("the shell ended while it read {file} ({exit}); it was started again without it")
-            } else {
-                format!("the shell ended before its first prompt ({exit})")
-            });
-            inner.user_rc_failed = true;
-        }
-        let queued = |active: &Active| active.stage == Stage::Queued;
-        if !(goes_on && inner.active.as_ref().is_some_and(queued))
-            && let Some(active) = inner.active.take()
-        {
-            let successor = match goes_on {
-                true => {
-                    format!("the command ended the session's shell ({exit}); a new one was started in {}", inner.cwd)
-                }
-                false => format!("the session's shell has ended ({exit}) and the session is closed"),
-            };
-            let exit = (active.stage != Stage::Queued).then_some(exit);
-            self.finish(&inner, &active, exit, self.log.size(), Some(successor));
-        }
-        drop(inner);
-        self.boss.tell(Event::SessionExited { session: self.name.clone(), exit, respawned: goes_on }, Bytes::new());
-        if !goes_on {
-            self.boss.sessions.borrow_mut().remove(&self.name);
-        }
-        goes_on
-    }
-
-    /// Whether something is under way that the shell might fail to tell the end of.
-    pub(super) fn is_watched(&self) -> bool {
-        let inner = self.inner.borrow();
-        !inner.ready || inner.active.is_some()
-    }
-
-    /// Looks whether the shell, silent for a while, can still be expected to tell.
-    pub(super) fn look(&self) {
-        let mut inner = self.inner.borrow_mut();
-        let Some(pty) = inner.pty.clone() else { return };
-        let pid = inner.pid;
-        let Some(waits) = proc::waits(pid) else { return };
-        if pty.foreground() != Some(pid) || waits == proc::Waits::Other {
-            return;
-        }
-        if !inner.ready {
-            // A start-up file that asks for input, or that turned the shell into something else.
-            if !inner.user_rc_failed && self.user_rc.is_some() {
-                signal_process(pid, Signal::KILL);
-            }
-            return;
-        }
-        let uncooked = pty.is_uncooked();
-        let argv = proc::argv(pid);
-        if argv == inner.argv {
-            let prompt = if inner.edits { uncooked } else { proc::at_prompt(inner.shell.dialect, waits, uncooked) };
-            if prompt {
-                self.rearm(&mut inner);
-            }
-            return;
-        }
-        let program = proc::program(argv.as_deref().unwrap_or_default());
-        let shell = super::shell::dialect_of(&program);
-        match shell.filter(|dialect| uncooked || proc::at_prompt(*dialect, waits, uncooked)) {
-            Some(dialect) => {
-                inner.shell.dialect = dialect;
-                self.rearm(&mut inner);
-            }
-            None => {
-                if let Some(active) = &inner.active {
-                    active.command.set_phase(Phase::Deaf { program });
-                }
-            }
-        }
-    }
-
     fn busy(&self, now: Instant) -> Option<super::facts::CommandState> {
         let inner = self.inner.borrow();
         if let Some(active) = &inner.active {
@@ -440,30 +308,9 @@ impl Session {
         self.type_own(format!("{clear}{}", Shell::type_in(&path)));
     }
 
-    fn rearm(&self, inner: &mut Inner) {
-        let pid = inner.pid;
-        let Some(active) = inner.active.as_mut().filter(|active| active.stage != Stage::Queued) else { return };
-        active.stage = Stage::Rearming;
-        active.rearmed += 1;
-        let arm = inner.shell.arm(&inner.nonce, active.seq, "r");
-        if active.rearmed > REARM_TRIES || std::fs::write(self.file(".arm"), arm).is_err() {
-            signal_process(pid, Signal::KILL);
-            return;
-        }
-        self.type_own(Shell::type_in(&self.file(".arm")));
-    }
-
     fn type_own(&self, text: String) {
         // Full only if a person's typing is not read: then the shell is not at its prompt, and the watch sees to it.
         let _ = self.keys.try_send(text.into());
-    }
-
-    fn finish(&self, inner: &Inner, active: &Active, exit: Option<Exit>, end: u64, respawned: Option<String>) {
-        // Gone already if it was never typed.
-        let _ = std::fs::remove_file(self.file(&format!(".{}", active.seq)));
-        let end = active.command.end(exit, end, Instant::now());
-        let end = super::facts::CommandEnd { cwd: Some(inner.cwd.clone()), respawned, ..end };
-        self.boss.command_ended(&active.command, end);
     }
 
     fn nonce(&self) -> String {
@@ -499,22 +346,6 @@ impl Inner {
             edits: false,
             heal: false,
             active: None,
-        }
-    }
-
-    /// Sets the terminal's modes back to what they were at the first prompt.
-    fn heal_terminal(&mut self) {
-        let Some(pty) = &self.pty else { return };
-        let Some(now) = pty.modes() else { return };
-        let Some(first) = &self.modes else {
-            self.edits = pty.is_uncooked();
-            self.modes = Some(now);
-            return;
-        };
-        if !same_modes(first, &now) {
-            pty.set_modes(first);
-            // A line editor sets its own modes and brings the old ones back for the command.
-            self.heal = self.edits;
         }
     }
 }

@@ -98,10 +98,9 @@ impl Shell {
              {stderr}{bash}\
              [ \"${{__lh_n-}}\" = {nonce} ] || \\command readonly __lh_n={nonce}\n\
              __lh_q={seq} __lh_a={flag} PS2='> ' PS4='+ '\n\
-             __lh_p='{prompt}'\n\
+             __lh_p='{PROMPT}'\n\
              __lh_r() {{ \\command return \"$1\"; }}\n\
-             PS1=$__lh_p\n",
-            prompt = PROMPT,
+             PS1=$__lh_p\n"
         )
     }
 
