@@ -19,6 +19,8 @@ pub(crate) struct Engine {
     pub(crate) program: &'static str,
 }
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_agent");
+
 /// Docker.
 pub(crate) const DOCKER: Engine = Engine { socket: "/var/run/docker.sock", program: "docker" };
 /// Podman's API service.
@@ -39,6 +41,11 @@ impl Engine {
             eprintln!("skipped: no engine at {}: run scripts/setup.sh", self.socket);
         }
         answers
+    }
+
+    /// Its backend, running this very program in boxes of runs below `state_dir`.
+    pub(crate) fn backend(self, state_dir: PathBuf) -> Docker {
+        backend(format!("unix://{}", self.socket), Path::new(PROGRAM), state_dir)
     }
 
     /// The names of all containers and volumes of a run.
@@ -92,14 +99,12 @@ impl Project {
 
     /// The backend, running this very program in its boxes.
     pub(crate) fn backend(&self) -> Docker {
-        self.backend_running(Path::new(env!("CARGO_BIN_EXE_agent")))
+        self.backend_running(Path::new(PROGRAM))
     }
 
     /// The backend, running another program in its boxes.
     pub(crate) fn backend_running(&self, program: &Path) -> Docker {
-        let launch = Launch { program: program.to_owned(), state_dir: self.state() };
-        let env = BTreeMap::from([("DOCKER_HOST".to_owned(), self.host.clone())]);
-        Docker::new(launch, Some(DEBIAN.to_owned()), env, None)
+        backend(self.host.clone(), program, self.state())
     }
 
     /// A box of `image` for a new run.
@@ -120,6 +125,12 @@ impl Project {
             token: "secret".to_owned(),
         }
     }
+}
+
+/// The backend of the engine at an address, for runs below `state_dir`.
+fn backend(host: String, program: &Path, state_dir: PathBuf) -> Docker {
+    let env = BTreeMap::from([("DOCKER_HOST".to_owned(), host)]);
+    Docker::new(Launch { program: program.to_owned(), state_dir }, Some(DEBIAN.to_owned()), env, None)
 }
 
 /// Runs a command in a fresh shell of the box: its exit code and what it printed.

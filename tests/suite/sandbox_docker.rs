@@ -3,12 +3,39 @@
 use std::path::Path;
 use std::time::Duration;
 
-use longhaul::sandbox::{Backend as _, Limits};
+use longhaul::sandbox::{Backend as _, BoxSpec, Limits};
 use tokio::net::{TcpListener, UnixStream};
 
 use crate::engines::{BUSYBOX, DEBIAN, DOCKER, Engine, PODMAN, Project, run};
+use crate::sandbox_contract::{self, Bench};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Holds a box of the image to the contract.
+async fn holds(engine: Engine, image: &str) {
+    if !engine.is_there() {
+        return;
+    }
+    let bench = Bench::new();
+    let spec = BoxSpec { image: Some(image.to_owned()), ..bench.spec() };
+    sandbox_contract::holds(&engine.backend(bench.state_dir()), &bench, &spec).await;
+    assert_eq!(engine.left_of(&spec.run), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_docker_box_of_debian_holds() {
+    holds(DOCKER, DEBIAN).await;
+}
+
+#[tokio::test]
+async fn a_docker_box_of_bare_busybox_holds() {
+    holds(DOCKER, BUSYBOX).await;
+}
+
+#[tokio::test]
+async fn a_podman_box_of_debian_holds() {
+    holds(PODMAN, DEBIAN).await;
+}
 
 /// Makes a box, works in it, removes it; what was there before is as it was, and nothing remains but the changes.
 async fn leads_a_whole_life(engine: Engine, image: &str) {

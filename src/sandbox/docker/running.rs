@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::cgroup::Cgroup;
 use super::connect::words_of;
-use super::engine::Engine;
+use super::engine::{Engine, status};
 use super::shape::{Dirs, KEY, Keep, RUNTIME_DIR};
 use crate::domain::BoxFacts;
 use crate::guest::Client;
@@ -103,16 +103,24 @@ impl Running {
         let docker = &self.container.engine.docker;
         let options = DownloadFromContainerOptionsBuilder::new().path(&self.facts.workspace).build();
         let mut pieces = docker.download_from_container(&self.container.name, Some(options));
+        let lost = |error: String| format!("the workspace's changes could not be brought out: {error}");
+        let first = match pieces.try_next().await {
+            Ok(piece) => piece.unwrap_or_default(),
+            // Removed already, and brought out before that.
+            Err(error) if status(&error) == Some(404) => return Ok(()),
+            Err(error) => return Err(lost(words_of(&error))),
+        };
         let path = self.dirs.all.join("u").join("workspace.tar");
         let saved = async {
             fs::create_dir_all(path.parent().unwrap_or(&path))?;
             let mut file = tokio::fs::File::create(&path).await?;
+            file.write_all(&first).await?;
             while let Some(piece) = pieces.try_next().await.map_err(io::Error::other)? {
                 file.write_all(&piece).await?;
             }
             file.sync_data().await
         };
-        saved.await.map_err(|error| format!("the workspace's changes could not be brought out: {error}"))
+        saved.await.map_err(|error: io::Error| lost(error.to_string()))
     }
 
     /// Removes the overlay's own directory, in which overlayfs leaves one that nobody may enter.
