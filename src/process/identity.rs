@@ -127,6 +127,7 @@ mod tests {
         assert!(Identity { boot_id: "another".to_owned(), ..me }.hold().is_none());
     }
 
+    #[expect(clippy::zombie_processes, reason = "the code under test is what waits")]
     #[tokio::test]
     async fn a_child_that_was_killed_is_waited_for_and_reaped() {
         let child = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep starts");

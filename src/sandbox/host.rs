@@ -10,7 +10,7 @@ use super::launch::step::{During, StepError};
 use super::launch::wire::{GuestPart, Setup, Walls};
 use super::launch::{self, Launch, start};
 use super::{Backend, BoxSpec, IsDriven, Probe, Sandbox, SandboxError};
-use crate::domain::{BoxFacts, Capability, RunId, SandboxKind};
+use crate::domain::{BoxFacts, Capability, SandboxKind};
 
 /// The backend that contains nothing.
 #[derive(Debug, Clone)]

@@ -4,12 +4,11 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use longhaul::domain::Exit;
 use longhaul::sandbox::host::Host;
 use longhaul::sandbox::local::Local;
-use longhaul::sandbox::{Backend, Launch, Limits, Network, Removal};
+use longhaul::sandbox::{Backend, Launch, Network, Removal};
 
 use crate::sandbox_contract::{
     Bench, close, holds, leave_running, nothing_is_left, open, processes_with, run_in, said,
@@ -90,10 +89,8 @@ async fn without_a_network_only_the_loopback_is_there() {
         Some("lo")
     );
     assert_eq!(said(sandbox.guest(), "sed 1d /proc/net/route").await, "");
-    assert_eq!(
-        said(sandbox.guest(), "cat /proc/net/if_inet6 /proc/net/fib_trie | grep -c 127.0.0.1").await.is_empty(),
-        false
-    );
+    // An address of its own: the loopback is up.
+    said(sandbox.guest(), "grep -q 127.0.0.1 /proc/net/fib_trie").await;
     close(sandbox.as_ref()).await;
 }
 

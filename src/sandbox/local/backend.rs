@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::thread::CapabilitySet;
 
 use super::{fresh, probe};
-use crate::domain::{BoxFacts, Capability, RunId, SandboxKind};
+use crate::domain::{BoxFacts, Capability, SandboxKind};
 use crate::sandbox::launch::cgroup::{Cgroups, Standpoint};
 use crate::sandbox::launch::record::Record;
 use crate::sandbox::launch::running::Running;
@@ -64,7 +64,8 @@ async fn create(launch: Launch, spec: BoxSpec) -> Result<Running, SandboxError> 
     };
     let (mut record, cgroups, standing) = match built {
         Ok(built) => built,
-        Err((record, error)) => {
+        Err(failed) => {
+            let (record, error) = *failed;
             record.clear(&dir).await;
             return Err(probe::explain(&error, &state_dir));
         }
@@ -85,7 +86,7 @@ async fn create(launch: Launch, spec: BoxSpec) -> Result<Running, SandboxError> 
 type Built = (Record, Cgroups, Standing);
 
 /// Everything up to standing walls; a failure comes with the record of what there is to remove.
-fn build(launch: &Launch, spec: &BoxSpec, dir: &Path) -> Result<Built, (Record, StepError)> {
+fn build(launch: &Launch, spec: &BoxSpec, dir: &Path) -> Result<Built, Box<(Record, StepError)>> {
     let mut record = Record {
         process: None,
         token: spec.token.clone(),
@@ -99,7 +100,7 @@ fn build(launch: &Launch, spec: &BoxSpec, dir: &Path) -> Result<Built, (Record, 
     let built = build_recorded(launch, spec, dir, &mut record);
     match built {
         Ok((cgroups, standing)) => Ok((record, cgroups, standing)),
-        Err(error) => Err((record, error)),
+        Err(error) => Err(Box::new((record, error))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The mounts a box is made of: thin, each a system call or two.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -99,24 +99,49 @@ pub(super) enum Marks {
     User,
 }
 
-/// An overlay at `at`: `lowers` from the top down, all changes in `upper`; `work` is the kernel's, on the same disk.
-///
-/// Layers are named by descriptors, so their paths may be of any length and hold any character.
-pub(super) fn overlay(lowers: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd, at: &Path, marks: Marks) -> io::Result<()> {
+/// Whether an overlay's changes must be on disk when a program was told so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sync {
+    /// As on the host.
+    Kept,
+    /// No sync reaches the disk, nor does taking the overlay down, which costs tens of milliseconds each: for what goes
+    /// with the box. Needs kernel 5.10, and is left out on older ones.
+    Skipped,
+}
+
+/// What an overlay is made of, by descriptors, so that paths may be of any length and hold any character.
+pub(super) struct Layers {
+    /// What is shown, from the top down.
+    pub(super) lowers: Vec<OwnedFd>,
+    /// What takes all changes.
+    pub(super) upper: OwnedFd,
+    /// The kernel's own, on the same disk as the upper.
+    pub(super) work: OwnedFd,
+}
+
+/// An overlay at `at`.
+pub(super) fn overlay(layers: &Layers, at: &Path, marks: Marks, sync: Sync) -> io::Result<()> {
     let by_fd = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let lowers = lowers.iter().map(by_fd).collect::<Vec<_>>().join(":");
+    let lowers = layers.lowers.iter().map(by_fd).collect::<Vec<_>>().join(":");
     let kind = match marks {
         // Redirects would make a layer mean something else than the same layer in a user namespace.
         Marks::Trusted => "redirect_dir=off",
         Marks::User => "userxattr",
     };
-    let options = format!("lowerdir={lowers},upperdir={},workdir={},{kind},index=off", by_fd(upper), by_fd(work));
-    let options = std::ffi::CString::new(options).expect("numbers and fixed words hold no NUL");
+    let (upper, work) = (by_fd(&layers.upper), by_fd(&layers.work));
+    let options = format!("lowerdir={lowers},upperdir={upper},workdir={work},{kind},index=off");
     let flags = match marks {
         Marks::Trusted => MountFlags::NODEV,
         Marks::User => PLAIN,
     };
-    Ok(rustix::mount::mount("overlay", at, "overlay", flags, options.as_c_str())?)
+    let mount = |options: String| {
+        let options = CString::new(options).expect("numbers and fixed words hold no NUL");
+        rustix::mount::mount("overlay", at, "overlay", flags, options.as_c_str())
+    };
+    match sync {
+        Sync::Kept => Ok(mount(options)?),
+        Sync::Skipped => Ok(mount(format!("{options},volatile")).or_else(|_| mount(options))?),
+    }
 }
 
 /// Makes `root` the root of this process's world and lets the old one go.

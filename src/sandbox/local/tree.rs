@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::masks::{self, Mask};
-use super::mount::{self, Marks};
+use super::mount::{self, Layers, Marks, Sync};
 use super::plan;
 use crate::domain::Capability;
 use crate::sandbox::launch::mountinfo::{self, Mount, holds_files};
@@ -139,11 +139,21 @@ impl<'a> Tree<'a> {
             fs::create_dir(&work)?;
             masks::copy_attributes(lower, &upper, self.marks)?;
             lowers.push(mount::name(lower)?);
-            mount::overlay(&lowers, &mount::name(&upper)?, &mount::name(&work)?, &place, self.marks)
+            let layers = Layers { lowers, upper: mount::name(&upper)?, work: mount::name(&work)? };
+            mount::overlay(&layers, &place, self.marks, self.sync(at, key))
         })();
         mounted.during(|| format!("mount an overlay over {}", at.display()))?;
         self.standing.layers.push(Layer { at: at.to_owned(), key: key.to_owned() });
         Ok(())
+    }
+
+    /// What may hold changes of the workspace outlives the box, so it is as safe on disk as programs believe.
+    fn sync(&self, at: &Path, key: &str) -> Sync {
+        let near =
+            |workspace: &PathBuf| at != Path::new("/") && (workspace.starts_with(at) || at.starts_with(workspace));
+        let kept =
+            key.starts_with(WORKSPACE_KEY) || (!self.plan.rootful && self.plan.workspace.as_ref().is_some_and(near));
+        if kept { Sync::Kept } else { Sync::Skipped }
     }
 
     /// For a file, and for a file system that can't be the lower of an overlay.
