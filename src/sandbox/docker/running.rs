@@ -123,11 +123,13 @@ impl Running {
         saved.await.map_err(|error: io::Error| lost(error.to_string()))
     }
 
-    /// Removes the overlay's own directory, in which overlayfs leaves one that nobody may enter.
+    /// Removes the overlay's own directory. What overlayfs leaves in it is empty but belongs to the engine's root, which
+    /// may keep others from looking into it, though not from removing it.
     fn remove_work(&self) -> io::Result<()> {
-        let inner = self.dirs.work.join("work");
-        if inner.is_dir() {
-            fs::set_permissions(&inner, fs::Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&self.dirs.work).into_iter().flatten().flatten() {
+            if fs::remove_dir(entry.path()).is_err() {
+                fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700))?;
+            }
         }
         self.dirs.work.parent().map_or(Ok(()), remove_tree)
     }
