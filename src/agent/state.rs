@@ -304,8 +304,11 @@ impl State {
         Step::AskModel { turn: self.turn + 1 }
     }
 
+    /// The model's last words are an answer only where it came to an end by itself.
     fn end(&self, verdict: Verdict, reason: ExitReason, why: String) -> Step {
-        Step::End(Ending { verdict, reason, why, answer: self.last_text.clone(), artifacts: Vec::new() })
+        let by_itself = self.stop.is_none() && verdict != Verdict::Stopped;
+        let answer = if by_itself { self.last_text.clone() } else { String::new() };
+        Step::End(Ending { verdict, reason, why, answer, artifacts: Vec::new() })
     }
 }
 
