@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::context::{History, Prompt};
 use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Observer, Progress, RunSpec, ToolCall};
@@ -53,12 +54,13 @@ pub struct Driver {
     pub(super) state: State,
     history: History,
     recorder: Recorder,
-    blobs: Blobs,
+    pub(super) blobs: Blobs,
     requests: Requests,
     model: Arc<dyn Model>,
     pub(super) registry: Registry,
     tools: Arc<[ToolSpec]>,
     call_ids: HashSet<String>,
+    syncing: Option<JoinHandle<Result<(), Trouble>>>,
     pub(super) bench: Bench,
     pub(super) observer: Box<dyn Observer>,
     pub(super) person: Box<dyn Person>,
@@ -90,6 +92,7 @@ impl Driver {
             tools: tool_specs(&registry),
             registry,
             call_ids: HashSet::new(),
+            syncing: None,
             bench: Bench::Opening(opening),
             observer,
             person,
@@ -128,6 +131,7 @@ impl Driver {
             }
             Step::Nudge => self.nudge()?,
             Step::AwaitPerson => {
+                self.commit()?;
                 let word = self.person.speaks().await;
                 self.take(word)?;
             }
@@ -143,6 +147,30 @@ impl Driver {
         self.history.apply(&entry);
         self.observer.entry(&entry);
         Ok(entry)
+    }
+
+    /// Returns when everything noted is on disk: belongs before every effect.
+    pub(super) fn commit(&mut self) -> Result<(), Trouble> {
+        Ok(self.recorder.commit()?)
+    }
+
+    /// Puts everything noted, and the blobs, on disk while the model is asked.
+    async fn commit_meanwhile(&mut self) -> Result<(), Trouble> {
+        self.synced().await?;
+        let (entries, blobs) = (self.recorder.syncer(), self.blobs.clone());
+        self.syncing = Some(tokio::task::spawn_blocking(move || {
+            entries.sync()?;
+            Ok(blobs.commit()?)
+        }));
+        Ok(())
+    }
+
+    /// Waits for the last [`Driver::commit_meanwhile`].
+    pub(super) async fn synced(&mut self) -> Result<(), Trouble> {
+        match self.syncing.take() {
+            Some(syncing) => syncing.await.unwrap_or(Ok(())),
+            None => Ok(()),
+        }
     }
 
     fn nudge(&mut self) -> Result<(), Trouble> {
@@ -170,6 +198,7 @@ impl Driver {
         let stored = self.requests.put(&self.model.render(&request))?;
         let (sha256, kept_bytes, rest) = (stored.sha256, stored.kept_bytes, stored.rest);
         self.note(Event::ModelRequested { turn, sha256, kept_bytes, rest })?;
+        self.commit_meanwhile().await?;
         match self.answer(turn, &request).await? {
             Ok(Ok(answer)) => self.take_answer(turn, answer),
             Ok(Err(error)) => {

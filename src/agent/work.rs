@@ -108,6 +108,7 @@ impl Driver {
             let entry = self.note(Event::ToolStarted { call: call.clone() })?;
             started.push(Started { work: format!("c{}", entry.seq), call, action });
         }
+        self.commit()?;
         self.run_batch(&started).await
     }
 
@@ -156,6 +157,7 @@ impl Driver {
             return Ok(());
         }
         self.note(Event::CheckStarted { check, round })?;
+        self.commit()?;
         let command = self.state.spec().checks[check].clone();
         let Bench::Open(bench) = &self.bench else { return Ok(()) };
         let (_, progress) = mpsc::unbounded_channel();
@@ -176,6 +178,8 @@ impl Driver {
             self.note(Event::ToolEnded { call_id: call.id, outcome })?;
         }
         self.collect(&ending.artifacts).await?;
+        self.synced().await?;
+        self.blobs.commit()?;
         if let Some((notes, removed)) = self.close_box().await {
             self.note(Event::BoxClosed { notes, removed })?;
         }

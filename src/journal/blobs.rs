@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
@@ -39,15 +39,18 @@ pub enum BlobError {
 pub struct Blobs {
     dir: PathBuf,
     pub(super) redactor: Arc<Redactor>,
+    /// Stored, but perhaps not on disk yet.
+    unsynced: Arc<Mutex<Vec<File>>>,
 }
 
 impl Blobs {
     /// The blobs below `dir`.
     pub(super) fn new(dir: PathBuf, redactor: Arc<Redactor>) -> Self {
-        Self { dir, redactor }
+        Self { dir, redactor, unsynced: Arc::default() }
     }
 
-    /// Redacts `bytes` and stores what remains; it is on disk when this returns. Storing it again writes nothing.
+    /// Redacts `bytes` and stores what remains. The end of this process can't take it away; against a power failure it is
+    /// safe after [`Blobs::commit`]. Storing it again writes nothing.
     ///
     /// # Errors
     /// [`BlobError::Full`] or [`BlobError::Io`]; nothing is left behind then.
@@ -76,7 +79,22 @@ impl Blobs {
         temporary.write_all(&zstd::bulk::compress(bytes, 3)?)?;
         // Renamed first: the rename changes the inode, so that one sync puts content and name on disk. A blob that a
         // power failure cut short does not have the hash that it is named by, and nothing names it yet.
-        temporary.persist(path).map_err(|error| error.error)?.sync_all()
+        let file = temporary.persist(path).map_err(|error| error.error)?;
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+        Ok(())
+    }
+
+    /// Puts every blob that was stored so far on disk.
+    ///
+    /// # Errors
+    /// [`BlobError::Full`] or [`BlobError::Io`].
+    pub fn commit(&self) -> Result<(), BlobError> {
+        let files = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        let synced = files.iter().try_for_each(File::sync_all);
+        synced.map_err(|source| match is_full(&source) {
+            true => BlobError::Full(source),
+            false => BlobError::Io { name: "of this run".to_owned(), source },
+        })
     }
 
     /// The content of `blob`.

@@ -18,7 +18,7 @@ pub use blobs::{BlobError, Blobs};
 pub use head::{Head, HeadError};
 pub use lock::{LockError, RunLock};
 pub use reader::{ReadError, ReadProblem, Reader, TornTail};
-pub use recorder::{AppendError, Recorder, ReopenError, must_sync};
+pub use recorder::{AppendError, Recorder, ReopenError, Syncer, must_sync};
 pub use requests::{RequestReader, Requests, StoredRequest};
 pub use store::{RunDir, RunStore, StoreError, new_run_id};
 pub use summary::{DiskUse, RunState, RunSummary};

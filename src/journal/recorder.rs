@@ -57,8 +57,10 @@ pub enum ReopenError {
 
 /// Writes the transcript of one run, and holds its lock.
 pub struct Recorder {
-    file: File,
+    file: Arc<File>,
     length: u64,
+    /// Whether entries that must be on disk may not be.
+    unsynced: bool,
     head: Head,
     head_file: HeadFile,
     clock: Arc<dyn Clock>,
@@ -83,7 +85,17 @@ impl Recorder {
         let head = Head::start();
         let head_file = HeadFile::place(run.path(), &head).map_err(ReopenError::Io)?;
         sync_directory(run).map_err(ReopenError::Io)?;
-        Ok(Self { file, length: 0, head, head_file, clock, redactor, failed: false, _lock: lock })
+        Ok(Self {
+            file: Arc::new(file),
+            length: 0,
+            unsynced: false,
+            head,
+            head_file,
+            clock,
+            redactor,
+            failed: false,
+            _lock: lock,
+        })
     }
 
     /// Takes a transcript up where it ends; a torn last line is cut off, on disk, and told of.
@@ -110,7 +122,17 @@ impl Recorder {
         let file = OpenOptions::new().append(true).open(run.journal()).map_err(ReopenError::Io)?;
         file.set_len(length).and_then(|()| file.sync_all()).map_err(ReopenError::Io)?;
         let head_file = HeadFile::place(run.path(), &head).map_err(ReopenError::Io)?;
-        let recorder = Self { file, length, head, head_file, clock, redactor, failed: false, _lock: lock };
+        let recorder = Self {
+            file: Arc::new(file),
+            length,
+            unsynced: false,
+            head,
+            head_file,
+            clock,
+            redactor,
+            failed: false,
+            _lock: lock,
+        };
         Ok((recorder, torn))
     }
 
@@ -121,7 +143,9 @@ impl Recorder {
 
     /// Redacts `event`, writes it down and returns it as it was written.
     ///
-    /// When this returns `Ok`, the line is on disk (`sync_data` where [`must_sync`] holds) and the head names it.
+    /// When this returns `Ok`, the line is in the file and the head names it: the end of this process can't take it away.
+    /// Against a power failure it is safe after [`Recorder::commit`], which belongs before every effect; the last entry
+    /// of a run is committed with it.
     ///
     /// # Errors
     /// [`AppendError`]; what was written of the line is cut off again where the disk allows, and every later call fails.
@@ -137,18 +161,38 @@ impl Recorder {
         appended
     }
 
+    /// Puts every entry that [`must_sync`] on disk. Costs nothing where all are.
+    ///
+    /// # Errors
+    /// [`AppendError`]; every later call fails too.
+    pub fn commit(&mut self) -> Result<(), AppendError> {
+        if self.failed {
+            return Err(AppendError::Closed);
+        }
+        if self.unsynced {
+            self.file.sync_data().inspect_err(|_| self.failed = true).map_err(of_io)?;
+            self.unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// Something that puts all entries written so far on disk from another thread, while this one goes on.
+    pub fn syncer(&self) -> Syncer {
+        Syncer(Arc::clone(&self.file))
+    }
+
     fn try_append(&mut self, event: Event) -> Result<Entry, AppendError> {
         let (event, json) = self.redacted(event)?;
         let seq = self.head.seq.map_or(0, |seq| seq + 1);
         let time = to_milliseconds(self.clock.now());
         let (line, hash) = write_line(seq, time, &self.head.hash, &json);
-        self.file.write_all(line.as_bytes()).map_err(of_io)?;
-        if must_sync(&event) {
-            self.file.sync_data().map_err(of_io)?;
-        }
+        (&*self.file).write_all(line.as_bytes()).map_err(of_io)?;
+        self.unsynced |= must_sync(&event);
         let head = Head { seq: Some(seq), hash };
         self.head_file.write(&head).map_err(of_io)?;
         if matches!(event, Event::RunEnded { .. }) {
+            self.file.sync_data().map_err(of_io)?;
+            self.unsynced = false;
             self.head_file.sync().map_err(of_io)?;
         }
         self.length += line.len() as u64;
@@ -170,6 +214,19 @@ impl Recorder {
         };
         let json = serde_json::to_string(&event).map_err(|error| AppendError::Io(error.into()))?;
         Ok((event, json))
+    }
+}
+
+/// Puts entries on disk beside the recorder's own thread.
+pub struct Syncer(Arc<File>);
+
+impl Syncer {
+    /// Returns when they are.
+    ///
+    /// # Errors
+    /// [`AppendError`]: the run has to stop.
+    pub fn sync(&self) -> Result<(), AppendError> {
+        self.0.sync_data().map_err(of_io)
     }
 }
 

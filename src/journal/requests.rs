@@ -28,7 +28,7 @@ impl Requests {
         Self { blobs, previous: Vec::new() }
     }
 
-    /// Redacts `request` and stores what is new in it; it is on disk when this returns.
+    /// Redacts `request` and stores what is new in it, as [`Blobs::put`] does.
     ///
     /// # Errors
     /// As [`Blobs::put`].
