@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use longhaul::domain::{Capability, Exit};
 use longhaul::sandbox::host::Host;
 use longhaul::sandbox::local::Local;
 use longhaul::sandbox::{Backend, Launch, Network, Removal};
@@ -91,6 +92,25 @@ async fn without_a_network_only_the_loopback_is_there() {
     assert_eq!(said(sandbox.guest(), "sed 1d /proc/net/route").await, "");
     // An address of its own: the loopback is up.
     said(sandbox.guest(), "grep -q 127.0.0.1 /proc/net/fib_trie").await;
+    close(sandbox.as_ref()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_of_the_host_without_a_path_are_out_of_reach_where_the_kernel_can_keep_them_away() {
+    use std::os::linux::net::SocketAddrExt as _;
+    let bench = Bench::new();
+    let sandbox = open(&local(&bench), &bench.spec()).await;
+    let name = format!("longhaul-test-{}", bench.run().short());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).expect("a short name");
+    let _listener = std::os::unix::net::UnixListener::bind_addr(&address).expect("the name is new");
+    let connect = format!(
+        "perl -MSocket -e 'socket(S, AF_UNIX, SOCK_STREAM, 0); exit(connect(S, pack(\"Sa*\", AF_UNIX, \"\\0{name}\")) ? 0 : 9)'"
+    );
+    let outside = Command::new("sh").args(["-c", &connect]).status().expect("sh starts");
+    assert!(outside.success(), "the host itself reaches it");
+    let kept_away = |had: &Capability| had.name.starts_with("abstract sockets") && had.missing.is_none();
+    let expected = if sandbox.facts().capabilities.iter().any(kept_away) { 9 } else { 0 };
+    assert_eq!(run_in(sandbox.guest(), &connect).await.0, Some(Exit::Code(expected)));
     close(sandbox.as_ref()).await;
 }
 
