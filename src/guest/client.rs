@@ -12,8 +12,8 @@ use tokio::sync::broadcast;
 use super::channel::{Channel, send_hello};
 use super::error::GuestError;
 use super::facts::{
-    CheckCommand, CommandState, DirEntry, Event, FileInfo, Interrupted, OpenSession, RunCommand, SessionInfo, Start,
-    TermSize, TmuxInfo,
+    CheckCommand, CommandState, DirEntry, Event, FileInfo, Interrupted, KeptOutput, OpenSession, RunCommand,
+    SessionInfo, Start, TermSize, TmuxInfo,
 };
 use super::frame::encode;
 use super::protocol::{Hello, LogSize, PtyOpened, Request, VERSION, Welcome};
@@ -136,6 +136,14 @@ impl Client {
         let request = Request::ReadLog { log: log.to_owned(), offset, len };
         let (_, bytes): (LogSize, Bytes) = self.ask_bytes(request, b"").await?;
         Ok(bytes)
+    }
+
+    /// Copies part of a log to a text file inside the box, for whoever works there to search.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for an unknown log, or when the box has no room.
+    pub async fn keep_output(&self, log: &str, offset: u64, end: u64) -> Result<KeptOutput, GuestError> {
+        self.ask(Request::Keep { log: log.to_owned(), offset, end }, b"").await
     }
 
     /// All sessions, by name.

@@ -25,7 +25,7 @@ use super::protocol::{Ask, Hello, LogSize, MAX_READ, PtyOpened, Request, Tell, V
 use super::pty::{HUNG_UP, Program, Pty};
 use super::session::Session;
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, signal_group};
-use super::{files, tmux};
+use super::{files, keep, tmux};
 use crate::domain::Exit;
 
 /// How long a stranger may take to say who it is.
@@ -88,6 +88,14 @@ impl Host {
                 self.later(id, async move { plain(tmux::ensure(&boss).await) });
                 return Ok(());
             }
+            Request::Keep { log, offset, end } => match self.log(&log) {
+                Err(refusal) => Err(refusal),
+                Ok(log) => {
+                    let boss = self.boss.clone();
+                    self.later(id, async move { plain(keep::keep(&boss, log, offset, end).await) });
+                    return Ok(());
+                }
+            },
             Request::Forget { request } => {
                 if let Some(wait) = self.waits.borrow_mut().remove(&request) {
                     wait.abort();
@@ -153,6 +161,7 @@ impl Host {
             Request::ListDir { path } => plain(files::list(&path)),
             Request::AwaitEnd { .. }
             | Request::AwaitGrowth { .. }
+            | Request::Keep { .. }
             | Request::Tmux
             | Request::Forget { .. }
             | Request::Shutdown => Err(refuse(RefusalKind::Invalid, "not a request that is answered at once")),

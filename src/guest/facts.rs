@@ -169,6 +169,15 @@ pub struct SessionInfo {
     pub note: Option<String>,
 }
 
+/// A copy of output inside the box.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptOutput {
+    /// Its path inside the box.
+    pub path: String,
+    /// False if it was too large and only its beginning was copied.
+    pub complete: bool,
+}
+
 /// Whom an interrupt reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interrupted {

@@ -12,6 +12,7 @@ mod error;
 mod facts;
 mod files;
 mod frame;
+mod keep;
 mod life;
 mod log;
 mod marks;
@@ -30,8 +31,8 @@ mod viewer;
 pub use client::Client;
 pub use error::GuestError;
 pub use facts::{
-    CheckCommand, CommandEnd, CommandState, DirEntry, Event, FileInfo, FileKind, Interrupted, OpenSession, Phase,
-    Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize, TmuxInfo,
+    CheckCommand, CommandEnd, CommandState, DirEntry, Event, FileInfo, FileKind, Interrupted, KeptOutput, OpenSession,
+    Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize, TmuxInfo,
 };
 pub use protocol::Welcome;
 pub use server::serve;

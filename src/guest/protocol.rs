@@ -104,6 +104,15 @@ pub(super) enum Request {
         /// How much.
         len: u64,
     },
+    /// Copies part of a log to a file inside the box. Answer: [`super::facts::KeptOutput`].
+    Keep {
+        /// The log's name.
+        log: String,
+        /// Where to begin.
+        offset: u64,
+        /// Where to end.
+        end: u64,
+    },
     /// All sessions. Answer: list of [`super::SessionInfo`].
     Sessions,
     /// Types the payload into a session, as a person would.

@@ -12,7 +12,7 @@ use tokio::task::LocalSet;
 
 use super::setup::{Control, GuestSetup};
 use super::supervisor::{Supervisor, signal_process};
-use super::{connection, proc, view};
+use super::{connection, keep, proc, view};
 
 /// How long what ran in the box may take to die after SIGKILL before it is left to its fate.
 const DYING_TIME: Duration = Duration::from_secs(2);
@@ -92,6 +92,7 @@ fn listen(control: &mut Control) -> io::Result<UnixListener> {
 }
 
 fn close_sessions(boss: &Rc<Supervisor>) {
+    keep::forget(boss);
     for session in boss.sessions.borrow().values() {
         session.close();
     }

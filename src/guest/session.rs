@@ -3,7 +3,7 @@
 //! Only decisions and small writes happen here; [`super::life`] reads the terminal and waits.
 
 mod marked;
-mod watch;
+mod silence;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use rustix::process::Signal;
 use rustix::termios::Termios;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::command::Command;
 use super::facts::{Interrupted, OpenSession, Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize};
@@ -41,6 +41,7 @@ pub(super) struct Session {
     user_rc: Option<String>,
     keys: mpsc::Sender<Bytes>,
     closing: Cell<bool>,
+    is_over: watch::Sender<bool>,
     inner: RefCell<Inner>,
 }
 
@@ -133,6 +134,7 @@ impl Session {
             user_rc,
             keys,
             closing: Cell::new(false),
+            is_over: watch::Sender::new(false),
             inner: RefCell::new(inner),
         });
         boss.sessions.borrow_mut().insert(ask.session, session.clone());
@@ -215,6 +217,12 @@ impl Session {
             signal_group(group, Signal::HUP);
         }
         signal_process(inner.pid, Signal::KILL);
+    }
+
+    /// Waits until it has no shell and will not have one again.
+    pub(super) async fn closed(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.is_over.subscribe().wait_for(|over| *over).await;
     }
 
     /// What is known of it.

@@ -102,7 +102,6 @@ async fn start(boss: &Rc<Supervisor>) -> Result<(), Refusal> {
     let words = ["-f", &config, "new-session", "-d", "-s", NAME, "-n", OWN_WINDOW, "-c", &cwd, &shell, "-l"];
     tmux(boss, &words).await?;
     // tmux 3.3 dies of this option in its configuration, where no session is there yet.
-    tmux(boss, &["set-option", "-g", "window-size", "manual"]).await?;
     let sessions: Vec<SessionName> = boss.sessions.borrow().keys().cloned().collect();
     for session in &sessions {
         window(boss, session).await?;

@@ -86,8 +86,9 @@ async fn show(session: &Session, writer: &mut OwnedWriteHalf) -> io::Result<()> 
             at += piece.len() as u64;
             writer.write_all(&piece).await?;
         }
-        if growth.changed().await.is_err() {
-            return Ok(());
+        tokio::select! {
+            grown = growth.changed() => if grown.is_err() { return Ok(()) },
+            () = session.closed() => return Ok(()),
         }
     }
 }

@@ -185,7 +185,7 @@ mod tests {
         line 2
         line 3
         line 4
-        [… 93 lines, 748 bytes left out; all of it: LOG …]
+        [… 93 lines, 747 bytes left out; all of it: LOG …]
         [lines among them that look like errors, 1 of 1:]
         50: error: it broke
         [end of these lines]
@@ -193,7 +193,7 @@ mod tests {
         line 99
         line 100
         ");
-        assert_eq!((excerpt.lines, excerpt.omitted_bytes), (100, 748));
+        assert_eq!((excerpt.lines, excerpt.omitted_bytes), (100, 747));
     }
 
     #[test]

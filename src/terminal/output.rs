@@ -29,6 +29,8 @@ pub(super) struct Place<'a> {
     pub(super) end: u64,
     /// How a reader is told where the log is.
     pub(super) shown_log: &'a str,
+    /// Whether it is all there, so that a copy for the box is worth making.
+    pub(super) is_final: bool,
 }
 
 /// The excerpt of an output; `known` are its bytes if they came along.
@@ -39,11 +41,12 @@ pub(super) async fn excerpt(
     size: TermSize,
     budget: ExcerptBudget,
 ) -> Result<Excerpt, GuestError> {
-    let whole = format!("{} from byte {}", place.shown_log, place.offset);
     let len = place.end.saturating_sub(place.offset);
     if len == 0 {
         return Ok(Excerpt::default());
     }
+    let shown = (budget.head_bytes + budget.tail_bytes + budget.error_bytes) as u64;
+    let whole = if len > shown { whole(client, place).await? } else { String::new() };
     if let Some(raw) = known.filter(|raw| raw.len() as u64 == len) {
         return Ok(of_lines(&lines(&raw, size), budget, &whole));
     }
@@ -54,6 +57,21 @@ pub(super) async fn excerpt(
         return Ok(made.unwrap_or_default());
     }
     of_large(client, place, size, budget, &whole).await
+}
+
+/// Where all of an output can be read: in a copy inside the box once it has ended, else only in the run's record.
+async fn whole(client: &Client, place: &Place<'_>) -> Result<String, GuestError> {
+    let in_record = format!("byte {} of {} in the run's record", place.offset, place.shown_log);
+    if !place.is_final {
+        return Ok(in_record);
+    }
+    match client.keep_output(place.log, place.offset, place.end).await {
+        Ok(kept) if kept.complete => Ok(kept.path),
+        Ok(kept) => Ok(format!("{} (its beginning; the rest: {in_record})", kept.path)),
+        // A box without room for a copy.
+        Err(GuestError::Refused(_)) => Ok(in_record),
+        Err(gone) => Err(gone),
+    }
 }
 
 /// The last lines of an output as it is now, for people who watch.

@@ -26,7 +26,8 @@ pub(super) fn lines(raw: &[u8], size: TermSize) -> Vec<String> {
         let shown = screen.iter().rposition(|line| !line.trim().is_empty()).map_or(0, |last| last + 1);
         lines.extend(screen.into_iter().take(shown).map(|line| line.trim_end().to_owned()));
     }
-    lines
+    // The emulator draws DEL, which no terminal shows.
+    lines.into_iter().map(|line| if line.contains('\x7f') { line.replace('\x7f', "") } else { line }).collect()
 }
 
 /// The text without sequences that only colour (`ESC [ … m`).

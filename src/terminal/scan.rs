@@ -1,7 +1,10 @@
 //! A first look at output that is too large to be rendered: counts its lines and finds those that look like errors, in
 //! pieces, with a bounded memory whatever the length of a line.
 
+use std::borrow::Cow;
+
 use super::errors::ErrorLines;
+use super::render::without_colours;
 
 /// What is looked at of one line.
 const LOOKED_AT: usize = 2 << 10;
@@ -27,7 +30,7 @@ impl Scan {
         while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
             self.keep(&piece[..end]);
             self.lines += 1;
-            self.errors.look(self.lines, visible(&self.line));
+            self.errors.look(self.lines, &plain(visible(&self.line)));
             self.line.clear();
             piece = &piece[end + 1..];
         }
@@ -49,6 +52,14 @@ fn visible(line: &[u8]) -> &[u8] {
     }
 }
 
+/// The line without colours, which would hide where its words begin.
+fn plain(line: &[u8]) -> Cow<'_, [u8]> {
+    if !line.contains(&0x1b) {
+        return Cow::Borrowed(line);
+    }
+    Cow::Owned(without_colours(&String::from_utf8_lossy(line)).into_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,7 +72,7 @@ mod tests {
             scan.feed(&output[..cut]);
             scan.feed(&output[cut..]);
             let worst: Vec<_> = scan.errors.worst(1000).into_iter().map(|line| (line.number, line.text)).collect();
-            assert_eq!(worst, [(11, "error: one".into()), (13, "[31mfatal: two[0m".into())], "cut at {cut}");
+            assert_eq!(worst, [(11, "error: one".into()), (13, "fatal: two".into())], "cut at {cut}");
             assert_eq!(scan.lines, 13);
         }
     }

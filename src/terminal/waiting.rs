@@ -51,7 +51,7 @@ impl Terminal {
                     shown = size?;
                     next_progress = Instant::now() + PROGRESS_STEP;
                     let now = self.client.command(&state.id).await?;
-                    let place = Place { log: &state.log, offset: now.offset, end: shown, shown_log: "" };
+                    let place = Place { log: &state.log, offset: now.offset, end: shown, shown_log: "", is_final: false };
                     let tail = output::last_lines(&self.client, &place, self.options.size, PROGRESS_LINES).await?;
                     progress(tail);
                 }
@@ -103,7 +103,8 @@ impl Terminal {
                 (ended, end.duration_ms, end.end, end.cwd.clone())
             }
         };
-        let place = Place { log: &state.log, offset: state.offset, end, shown_log: &log };
+        let is_final = matches!(state.phase, Phase::Ended(_));
+        let place = Place { log: &state.log, offset: state.offset, end, shown_log: &log, is_final };
         let excerpt = output::excerpt(&self.client, &place, output, self.options.size, self.options.budget).await?;
         Ok(CommandReport {
             state: report_state,

@@ -44,6 +44,7 @@ impl Boxless {
             ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".to_owned()),
             ("HOME".to_owned(), dir.path().join("home").to_str().expect("UTF-8").to_owned()),
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
+            ("TMPDIR".to_owned(), dir.path().to_str().expect("UTF-8").to_owned()),
         ]);
         base_env.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let setup = GuestSetup {

@@ -243,6 +243,17 @@ async fn a_check_runs_apart_from_the_sessions_and_is_killed_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_shown_can_be_searched_in_the_box() {
+    let host = Boxless::start(&[]);
+    let terminal = host.terminal().await;
+    let report = run(&terminal, "1", "for i in $(seq 1 5000); do echo \"line $i of many\"; done; (exit 3)").await;
+    let copy = report.excerpt.text.lines().find_map(|line| line.split("all of it: ").nth(1)).expect("a copy");
+    let copy = copy.trim_end_matches(" …]");
+    let report = run(&terminal, "2", format!("wc -l < {copy}; grep -n -x 'line 2500 of many' {copy}")).await;
+    assert_eq!(report.excerpt.text, "5000\n2500:line 2500 of many\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn fifty_megabytes_cost_disk_and_not_memory() {
     let host = Boxless::start(&[]);
     let terminal = host.terminal().await;

@@ -92,6 +92,7 @@ impl Session {
         self.boss.tell(Event::SessionExited { session: self.name.clone(), exit, respawned: goes_on }, Bytes::new());
         if !goes_on {
             self.boss.sessions.borrow_mut().remove(&self.name);
+            self.is_over.send_replace(true);
         }
         goes_on
     }
