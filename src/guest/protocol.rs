@@ -27,10 +27,10 @@ pub(super) struct Hello {
     pub(super) token: String,
 }
 
-/// The guest's answer to a good [`Hello`].
+/// The guest's answer to a host that it lets in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// [`VERSION`].
+    /// The protocol's version.
     pub version: u32,
     /// The guest's process id inside the box.
     pub pid: u32,
