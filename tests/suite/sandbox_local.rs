@@ -35,6 +35,8 @@ async fn the_contract_holds_for_whoever_runs_this() {
     let bench = Bench::new();
     let backend = local(&bench);
     assert_eq!(backend.probe().await.missing, None);
+    let names = fs::read_dir(bench.state_dir()).expect("it is there").flatten().map(|entry| entry.file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["runs"], "a probe leaves nothing");
     nothing_is_left(&bench);
     holds(&backend, &bench, &bench.spec()).await;
 }

@@ -135,7 +135,10 @@ fn unless_missing(error: io::Error) -> io::Result<()> {
 }
 
 /// Removes a file or a whole tree, also directories that nobody may enter, as overlayfs leaves them.
-fn remove_tree(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// When something can't be removed; nothing there is no error.
+pub(in crate::sandbox) fn remove_tree(path: &Path) -> io::Result<()> {
     let Ok(facts) = fs::symlink_metadata(path) else { return Ok(()) };
     if !facts.is_dir() {
         return fs::remove_file(path).or_else(unless_missing);

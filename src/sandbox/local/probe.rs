@@ -7,7 +7,7 @@ use std::path::Path;
 use super::backend::may_mount;
 use crate::domain::Capability;
 use crate::sandbox::SandboxError;
-use crate::sandbox::launch::record::Record;
+use crate::sandbox::launch::record::{Record, remove_tree};
 use crate::sandbox::launch::step::StepError;
 use crate::sandbox::launch::wire::{GuestPart, Plan, Setup, Walls};
 use crate::sandbox::launch::{Launch, start};
@@ -26,7 +26,8 @@ pub(super) fn probe(launch: &Launch) -> Result<Vec<Capability>, SandboxError> {
     })?;
     let dir = place.path().join("box");
     let tried = try_out(launch, &dir);
-    // The probe's box has no process any more, so its directories are plain ones.
+    // The probe's box has no process any more. What can't be removed of it is no reason to do without boxes.
+    let _ = remove_tree(&dir);
     let _ = place.close();
     tried.map_err(|error| explain(&error, &launch.state_dir))
 }
