@@ -66,6 +66,8 @@ impl Boxless {
     pub(crate) fn restart(&mut self) {
         self.guest.kill().expect("killed");
         self.guest.wait().expect("reaped");
+        let socket = self.runtime().join("tmux.sock");
+        let _ = Command::new("tmux").arg("-S").arg(socket).arg("kill-server").stderr(Stdio::null()).status();
         self.guest = spawn(&self.setup);
         self.connected_raw();
     }
@@ -112,6 +114,9 @@ impl Boxless {
 impl Drop for Boxless {
     fn drop(&mut self) {
         if let Ok(Some(_)) = self.guest.try_wait() {
+            // A guest that was killed outside a box takes its shells along, but not the server of the view.
+            let socket = self.runtime().join("tmux.sock");
+            let _ = Command::new("tmux").arg("-S").arg(socket).arg("kill-server").stderr(Stdio::null()).status();
             return;
         }
         let pid = rustix::process::Pid::from_child(&self.guest);
