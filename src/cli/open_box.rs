@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::domain::SandboxKind;
-use crate::sandbox::choose::{Choice, ImageNamed, Wanted, candidates, choose};
+use crate::sandbox::choose::{ImageNamed, Wanted, candidates, choose};
 use crate::sandbox::docker::Docker;
 use crate::sandbox::host::Host;
 use crate::sandbox::local::Local;
-use crate::sandbox::{Backend, BoxSpec, Launch, SandboxError, leave_token};
+use crate::sandbox::{Backend, BoxSpec, Launch, Probe, Sandbox, leave_token};
 use crate::terminal::{ExcerptBudget, Terminal, TerminalOptions};
 use crate::tools::{Workbench, WorkbenchError};
 
@@ -55,46 +55,41 @@ impl Backends {
         }
     }
 
-    /// Probes the kinds that may be taken, best first, and stops at the first that works.
-    ///
-    /// # Errors
-    /// When none does: each with its remedy.
-    pub(super) async fn choose(&self, wanted: Wanted, image: ImageNamed) -> Result<Choice, SandboxError> {
-        let mut probes = Vec::new();
-        for &kind in candidates(wanted, image) {
-            let probe = self.of(kind).probe().await;
-            let works = probe.missing.is_none();
-            probes.push(probe);
-            if works {
-                break;
-            }
-        }
-        choose(wanted, image, &probes)
-    }
-
     /// Makes the box that is wished for, with its first session's terminal.
     ///
+    /// Making it is the trial: a kind that can't be had is known by its failure, and the next is tried.
+    ///
     /// # Errors
-    /// [`WorkbenchError::NoBox`].
+    /// [`WorkbenchError::NoBox`]: each kind that was tried, with its remedy.
     pub(super) async fn open(&self, wish: BoxWish) -> Result<Workbench, WorkbenchError> {
         let BoxWish { wanted, mut spec } = wish;
         let image = if spec.image.is_some() { ImageNamed::Yes } else { ImageNamed::No };
-        let choice = self.choose(wanted, image).await?;
-        spec.why = choice.why;
-        let artifacts = spec.run_dir.join("artifacts");
-        let sandbox = self.of(choice.kind).create(&spec).await?;
-        // Without it nobody can look in; the run itself does not need it.
-        let _ = leave_token(&spec.run_dir, &spec.token);
-        let terminal = Terminal::new(
-            sandbox.guest().clone(),
-            TerminalOptions {
-                workspace: sandbox.facts().workspace.clone(),
-                env: BTreeMap::new(),
-                size: crate::guest::TermSize::default(),
-                logs: "sessions".to_owned(),
-                budget: ExcerptBudget::default(),
-            },
-        );
-        Ok(Workbench::new(sandbox, terminal, &artifacts))
+        let mut tried = Vec::new();
+        for &kind in candidates(wanted, image) {
+            tried.push(Probe { kind, missing: None, capabilities: Vec::new() });
+            spec.why = choose(wanted, image, &tried)?.why;
+            match self.of(kind).create(&spec).await {
+                Ok(sandbox) => return Ok(set_up(sandbox, &spec)),
+                Err(error) => tried.last_mut().expect("just pushed").missing = Some(error),
+            }
+        }
+        let refused = choose(wanted, image, &tried).expect_err("every kind that was tried has failed");
+        Err(refused.into())
     }
+}
+
+fn set_up(sandbox: Box<dyn Sandbox>, spec: &BoxSpec) -> Workbench {
+    // Without it nobody can look in; the run itself does not need it.
+    let _ = leave_token(&spec.run_dir, &spec.token);
+    let terminal = Terminal::new(
+        sandbox.guest().clone(),
+        TerminalOptions {
+            workspace: sandbox.facts().workspace.clone(),
+            env: BTreeMap::new(),
+            size: crate::guest::TermSize::default(),
+            logs: "sessions".to_owned(),
+            budget: ExcerptBudget::default(),
+        },
+    );
+    Workbench::new(sandbox, terminal, &spec.run_dir.join("artifacts"))
 }
