@@ -94,7 +94,7 @@ pub(super) struct BoxArgs {
     /// Memory limit of the box, such as 4GiB [config: memory]
     #[arg(long, value_name = "SIZE")]
     pub(super) memory: Option<String>,
-    /// Most processes and threads in the box [config: pids]
+    /// Most processes and threads in the box [default: 4096] [config: pids]
     #[arg(long, value_name = "N")]
     pub(super) pids: Option<String>,
     /// Processors the box may use, such as 1.5 [config: cpus]

@@ -12,6 +12,9 @@ use crate::sandbox::choose::Wanted;
 use crate::sandbox::{Limits, Network};
 use crate::telemetry::Secret;
 
+/// Processes and threads of a box when nothing is said: enough for a parallel build, too few for a fork bomb to hurt.
+const DEFAULT_PIDS: u64 = 4096;
+
 /// The flags that say how a run is to be.
 #[derive(Default)]
 pub(super) struct Flags<'a> {
@@ -79,7 +82,7 @@ impl Settings {
             bind_workspace: bind || sandbox == Wanted::Only(SandboxKind::Host),
             limits: Limits {
                 memory_bytes: config.memory_bytes.value,
-                pids: config.pids.value,
+                pids: config.pids.value.or(Some(DEFAULT_PIDS)),
                 cpus: config.cpus.value,
             },
             max_turns: config.max_turns.value,
