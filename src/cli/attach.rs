@@ -3,13 +3,13 @@
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
 
-use bytes::Bytes;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use super::args::AttachArgs;
+use super::plain_view::PlainView;
 use super::target::{of_store, store};
 use super::{Failure, Place};
 use crate::domain::{ExitReason, SessionName};
@@ -105,12 +105,13 @@ async fn watch(client: &Client, session: &SessionName, write: bool) -> Result<()
     let mut at = info.log_size.saturating_sub(LOOK_BACK);
     let _raw = RawMode::enter();
     let mut keys = keys();
+    let mut view = PlainView::default();
     loop {
         tokio::select! {
             grown = client.growth(&info.log, at) => {
                 let bytes = client.read_log(&info.log, at, grown?.saturating_sub(at).min(PIECE)).await?;
                 at += bytes.len() as u64;
-                show(&bytes);
+                show(&view.pass(&bytes));
             }
             typed = keys.recv() => match typed {
                 Some(typed) if write && !typed.contains(&LEAVE) => client.type_keys(session, &typed).await?,
@@ -121,7 +122,7 @@ async fn watch(client: &Client, session: &SessionName, write: bool) -> Result<()
     }
 }
 
-fn show(bytes: &Bytes) {
+fn show(bytes: &[u8]) {
     let mut stdout = io::stdout();
     let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }

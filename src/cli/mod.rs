@@ -14,6 +14,7 @@ mod open_box;
 mod output;
 mod person;
 mod place;
+mod plain_view;
 mod replay;
 mod runs;
 mod secrets;

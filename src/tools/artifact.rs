@@ -36,7 +36,7 @@ pub(super) async fn collect(
         match guest.stat(&path).await {
             Ok(info) if info.kind == FileKind::Dir => match guest.list_dir(&path).await {
                 Ok(entries) => {
-                    waiting.extend(entries.iter().rev().filter_map(|entry| below(&path, entry, &mut results)))
+                    waiting.extend(entries.iter().rev().filter_map(|entry| below(&path, entry, &mut results)));
                 }
                 Err(error) => results.push(Err((path, refused(error)?))),
             },

@@ -14,5 +14,5 @@ mod shell;
 mod workbench;
 mod write_file;
 
-pub use registry::{Action, Registry, Tool};
+pub use registry::{Action, MalformedCalls, Registry, Tool};
 pub use workbench::{Collected, Done, Workbench, WorkbenchError};

@@ -56,6 +56,9 @@ impl Action {
     }
 }
 
+/// The calls of an answer that was not run, with what is wrong.
+pub type MalformedCalls = Vec<(ToolCall, Outcome)>;
+
 type Parse = fn(&str, &Value) -> Result<Action, DecodeError>;
 
 /// A tool as the model is told of it.
@@ -112,7 +115,10 @@ impl Registry {
     ///
     /// A call that can't be read gets an outcome that names the mistake; the others of the same answer then get one that
     /// says they were not run, since an answer with a hole in it may have been cut.
-    pub fn read(&self, calls: &[ToolCall]) -> Result<Vec<(ToolCall, Action)>, Vec<(ToolCall, Outcome)>> {
+    ///
+    /// # Errors
+    /// [`MalformedCalls`]: outcomes for all calls, none of which may be run.
+    pub fn read(&self, calls: &[ToolCall]) -> Result<Vec<(ToolCall, Action)>, MalformedCalls> {
         let read: Vec<_> = calls.iter().map(|call| (call.clone(), self.read_one(call))).collect();
         if read.iter().all(|(_, action)| action.is_ok()) {
             return Ok(read.into_iter().filter_map(|(call, action)| Some((call, action.ok()?))).collect());

@@ -134,7 +134,7 @@ impl Workbench {
         let id = format!("check-{round}-{check}");
         let cwd = Some(self.workspace.clone());
         let report = self.terminal.check(&id, command.as_bytes(), cwd, CHECK_TIMEOUT, cancel).await;
-        let outcome = report.map(|report| facts::command_outcome(&report)).map_err(TerminalError::from);
+        let outcome = report.map(|report| facts::command_outcome(&report));
         Ok(CheckResult { check, round, outcome: told(outcome)? })
     }
 

@@ -1,5 +1,7 @@
 //! The integration suite.
 
+#![expect(clippy::unwrap_used, reason = "a test that can not go on fails, and says where")]
+
 mod aimock;
 mod boxless;
 mod engines;
