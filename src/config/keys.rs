@@ -61,6 +61,11 @@ pub enum Value {
     OutputFormat(OutputFormat),
 }
 
+/// The least memory in which a box's first process, a shell and a command have room.
+const LEAST_MEMORY: u64 = 32 << 20;
+/// The fewest processes and threads with which they come up.
+const LEAST_PIDS: u64 = 16;
+
 /// What the project's file may do to a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Project {
@@ -162,8 +167,14 @@ impl Key {
                 "none" => Ok(Value::Network(false)),
                 _ => Err("open or none"),
             },
-            Self::Memory => parse_size(text).map(Value::Count).ok_or("a size such as 512MiB or 4GiB"),
-            Self::Pids => above_zero(text).map(Value::Count).ok_or("a whole number above zero"),
+            Self::Memory => parse_size(text)
+                .filter(|size| *size >= LEAST_MEMORY)
+                .map(Value::Count)
+                .ok_or("a size such as 512MiB or 4GiB, and 32MiB at least"),
+            Self::Pids => above_zero(text)
+                .filter(|pids| *pids >= LEAST_PIDS)
+                .map(Value::Count)
+                .ok_or("a whole number, and 16 at least"),
             Self::MaxTurns => above_zero(text)
                 .filter(|turns| u32::try_from(*turns).is_ok())
                 .map(Value::Count)

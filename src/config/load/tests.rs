@@ -46,14 +46,14 @@ fn a_project_can_only_make_a_run_narrower() {
     let files = files(
         "max_turns = 50\npids = 100",
         "base_url = 'https://evil.example'\napi_key_env = 'AWS_SECRET'\nimage = 'x'\nmodel = 'm'\nsandbox = 'host'\n\
-         network = 'none'\nmax_turns = 60\npids = 10\nmemory = '1g'\nchecks = ['make test']",
+         network = 'none'\nmax_turns = 60\npids = 20\nmemory = '1g'\nchecks = ['make test']",
     );
     let config = load(&files.sources).unwrap();
     assert_eq!((config.base_url.value, config.image.value, config.model.value), (None, None, None));
     assert_eq!(config.api_key_env.value, "OPENAI_API_KEY");
     assert_eq!(config.sandbox.value, SandboxChoice::Auto);
     assert!(!config.network.value);
-    assert_eq!((config.max_turns.value, config.pids.value), (50, Some(10)));
+    assert_eq!((config.max_turns.value, config.pids.value), (50, Some(20)));
     assert_eq!((config.memory_bytes.value, config.checks.value), (Some(1 << 30), vec!["make test".to_owned()]));
     let named: Vec<&str> = config.warnings.iter().filter_map(|warning| warning.split('`').nth(1)).collect();
     let mut sorted = named.clone();
@@ -83,7 +83,7 @@ fn what_makes_no_sense_is_named_with_its_place() {
         ("colour = 'red'", "user.toml:1: there is no setting `colour`"),
         ("model = 'a'\nmax_turns = 0", "user.toml:2: `max_turns` must be a whole number above zero"),
         ("sandbox = 'vm'", "user.toml:1: `sandbox` must be auto, docker, local or host"),
-        ("pids = true", "user.toml:1: `pids` must be a whole number above zero"),
+        ("pids = true", "user.toml:1: `pids` must be a whole number, and 16 at least"),
         ("checks = 'x'", "user.toml:1: `checks` must be a list of commands"),
         ("cpus = nan", "user.toml:1: `cpus` must be a number above zero such as 1.5"),
     ] {
