@@ -32,11 +32,11 @@ impl Scripted {
     /// Reads a script file.
     ///
     /// # Errors
-    /// [`ModelErrorKind::Script`] with file and line.
+    /// [`ModelErrorKind::Setup`] with file and line.
     pub fn from_file(file: &Path) -> Result<Self, ModelError> {
         let name = file.display().to_string();
         let text = std::fs::read_to_string(file).map_err(|error| ModelError {
-            kind: ModelErrorKind::Script,
+            kind: ModelErrorKind::Setup,
             what: format!("the script {name} can't be read"),
             because: Some(error.to_string()),
             hint: Some("`script:FILE` names a TOML file; docs/SCRIPTS.md describes it".to_owned()),
@@ -47,10 +47,10 @@ impl Scripted {
     /// Reads a script; `name` is what it is called in errors.
     ///
     /// # Errors
-    /// [`ModelErrorKind::Script`] with name and line.
+    /// [`ModelErrorKind::Setup`] with name and line.
     pub fn from_text(name: &str, text: &str) -> Result<Self, ModelError> {
         let script = Script::parse(text).map_err(|error| ModelError {
-            kind: ModelErrorKind::Script,
+            kind: ModelErrorKind::Setup,
             what: format!("{name}:{}: this is no script", error.line),
             because: Some(error.what),
             hint: Some("docs/SCRIPTS.md describes the format".to_owned()),
