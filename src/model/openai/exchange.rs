@@ -247,6 +247,10 @@ fn broken(error: &reqwest::Error) -> Fault {
     let mut causes = Vec::new();
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
+        if cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.raw_os_error().is_some()) {
+            // What the system says needs no account of the layers that it came through.
+            causes.clear();
+        }
         causes.push(cause.to_string());
         next = cause.source();
     }
@@ -255,6 +259,8 @@ fn broken(error: &reqwest::Error) -> Fault {
     if !error.is_connect() {
         return Fault::passing("the connection to the model's server broke", because);
     }
+    let origin = error.url().map(|url| format!("{}: ", url.origin().ascii_serialization())).unwrap_or_default();
+    let because = format!("{origin}{because}");
     let hint = "check OPENAI_BASE_URL, and that the server runs and can be reached from here";
     Fault { remedy: Remedy::Reach, ..Fault::passing("the model's server can't be reached", because) }.hint(hint)
 }

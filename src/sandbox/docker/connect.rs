@@ -252,7 +252,8 @@ fn plain_words(error: &std::io::Error) -> String {
     }
 }
 
-/// An error of the engine or of the way to it, with all its causes, in one line.
+/// An error of the engine in its own words, what the system says where that is the root, all causes otherwise: in one
+/// line.
 pub(super) fn words_of(error: &bollard::errors::Error) -> String {
     if let bollard::errors::Error::DockerResponseServerError { message, .. } = error {
         return message.trim().to_owned();
@@ -260,6 +261,9 @@ pub(super) fn words_of(error: &bollard::errors::Error) -> String {
     let mut words = error.to_string();
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
+        if let Some(refusal) = cause.downcast_ref::<std::io::Error>().filter(|error| error.raw_os_error().is_some()) {
+            return plain_words(refusal);
+        }
         let cause_words = cause.to_string();
         if !words.contains(&cause_words) {
             words = format!("{words}: {cause_words}");
