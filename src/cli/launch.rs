@@ -115,10 +115,9 @@ impl Prepared {
             observer,
             person,
         };
-        let driven = Driver::begin(spec, parts)?.drive().await;
+        let Finished { ending, trouble } = Driver::begin(spec, parts)?.drive().await?;
         let closing = closing(&run);
         write_reports(&run, &closing)?;
-        let Finished { ending, trouble } = driven?;
         Ok(Over { ending, trouble, closing })
     }
 }
