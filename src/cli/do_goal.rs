@@ -119,11 +119,14 @@ fn read_goal(input: impl Read, from: &Path) -> Result<String, Failure> {
         let at = error.utf8_error().valid_up_to();
         Failure::new(ExitReason::Usage, format!("the goal in {} is not text", from.display()))
             .because(format!("it is not UTF-8 at byte {at}"))
+            .hint("save it as UTF-8, such as with `iconv -f LATIN1 -t UTF-8 FILE`")
     })
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(ExitReason::Usage, format!("cannot read the goal from {}", path.display())).because_of(error)
+    Failure::new(ExitReason::Usage, format!("cannot read the goal from {}", path.display()))
+        .because_of(error)
+        .hint("name a file that you can read, or say the goal in words: `agent do \"make the tests pass\"`")
 }
 
 fn too_large() -> Failure {

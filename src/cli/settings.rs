@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{BoxArgs, ModelArgs, WorkspaceArg};
 use super::{Failure, Place, launch};
-use crate::config::{self, Config, Key, OutputFormat, SandboxChoice, Sources, Value};
+use crate::config::{self, Config, Key, Origin, OutputFormat, SandboxChoice, Sources, Value};
 use crate::domain::{ExitReason, SandboxKind};
 use crate::model::{ModelChoice, Patience};
 use crate::sandbox::choose::Wanted;
@@ -72,11 +72,12 @@ impl Settings {
             SandboxChoice::Local => Wanted::Only(SandboxKind::Local),
             SandboxChoice::Host => Wanted::Only(SandboxKind::Host),
         };
+        let image = image(&config)?;
         let bind = sandbox_flags.workspace == WorkspaceArg::Bind;
         Ok(Self {
             model: model_choice(&config, place),
             sandbox,
-            image: config.image.value,
+            image,
             network: if config.network.value { Network::Open } else { Network::None },
             workspace,
             bind_workspace: bind || sandbox == Wanted::Only(SandboxKind::Host),
@@ -144,6 +145,21 @@ fn model_choice(config: &Config, place: &Place) -> ModelChoice {
         patience: Patience::default(),
         seed: fastrand::u64(..),
     }
+}
+
+/// The image. One that is named beside a kind of box without images is a contradiction, unless the kind was said by
+/// somebody who has the last word over the image: then the image is left out.
+fn image(config: &Config) -> Result<Option<String>, Failure> {
+    let without = matches!(config.sandbox.value, SandboxChoice::Local | SandboxChoice::Host);
+    if !without || config.image.value.is_none() {
+        return Ok(config.image.value.clone());
+    }
+    if config.sandbox.origin == Origin::Flag && config.image.origin != Origin::Flag {
+        return Ok(None);
+    }
+    Err(Failure::new(ExitReason::Usage, "an image is named together with a box that has none")
+        .because("`local` and `host` show this machine's own files; images are for containers")
+        .hint("leave `--image` out, or use `--sandbox docker`"))
 }
 
 fn workspace(flags: &BoxArgs, place: &Place) -> Result<PathBuf, Failure> {

@@ -6,6 +6,8 @@ use super::{Failure, Place};
 use crate::domain::ExitReason;
 use crate::journal::{ReadError, ReadProblem, RunDir, RunStore, StoreError};
 
+const WHAT_CAN_BE_READ: &str = "give a run's id, its directory, or a journal.jsonl file";
+
 /// A transcript that is named on the command line.
 pub(super) enum Target {
     /// A run of the store.
@@ -52,9 +54,10 @@ pub(super) fn store(place: &Place) -> Result<RunStore, Failure> {
 /// A failure of the store in words.
 pub(super) fn of_store(error: &StoreError) -> Failure {
     match error {
-        StoreError::NoSuchRun(_) | StoreError::NoRuns => {
+        StoreError::NoSuchRun(_) => {
             Failure::new(ExitReason::Usage, error.to_string()).hint("see what there is: `agent runs ls`")
         }
+        StoreError::NoRuns => Failure::new(ExitReason::Usage, error.to_string()).hint("make one: `agent demo`"),
         StoreError::Ambiguous { .. } => {
             Failure::new(ExitReason::Usage, error.to_string()).hint("give more of the id, or `last`")
         }
@@ -64,7 +67,9 @@ pub(super) fn of_store(error: &StoreError) -> Failure {
         StoreError::NotWritable { .. } => Failure::new(ExitReason::Usage, error.to_string())
             .because_of_source(error)
             .hint("set LONGHAUL_STATE_DIR to a directory that you can write to"),
-        StoreError::Io { .. } => Failure::new(ExitReason::Usage, error.to_string()).because_of_source(error),
+        StoreError::Io { .. } => Failure::new(ExitReason::Usage, error.to_string())
+            .because_of_source(error)
+            .hint("set LONGHAUL_STATE_DIR to a directory that you can read"),
     }
 }
 
@@ -74,16 +79,16 @@ pub(super) fn of_read(error: &ReadError) -> Failure {
         ReadError::Open { .. } => Failure::new(ExitReason::Usage, error.to_string())
             .because_of_source(error)
             .hint("see what there is: `agent runs ls`"),
-        ReadError::NoRun(_) => Failure::new(ExitReason::Usage, error.to_string())
-            .hint("give a run's id, its directory, or a journal.jsonl file"),
-        ReadError::Empty => Failure::new(ExitReason::Failed, error.to_string()),
+        ReadError::NoRun(_) => Failure::new(ExitReason::Usage, error.to_string()).hint(WHAT_CAN_BE_READ),
+        ReadError::Empty => Failure::new(ExitReason::Failed, error.to_string()).hint(WHAT_CAN_BE_READ),
         ReadError::Line { line, problem } => {
             let failure =
                 Failure::new(ExitReason::Failed, format!("the transcript cannot be read from line {line} on"))
                     .because_of(problem);
             match problem {
                 ReadProblem::Newer { .. } => failure.hint("use the version of longhaul that wrote it, or a later one"),
-                _ => failure.hint("see all that is wrong: `agent verify RUN`"),
+                ReadProblem::NotJson | ReadProblem::Layout if *line == 1 => failure.hint(WHAT_CAN_BE_READ),
+                _ => failure.hint("see all that is wrong with `agent verify`"),
             }
         }
     }
