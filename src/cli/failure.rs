@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::domain::ExitReason;
+use crate::report::visible;
 
 /// Why the program can't do what was asked: what, because, hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,13 +63,33 @@ impl Failure {
     /// # Errors
     /// Only what `to` says.
     pub fn print(&self, to: &mut dyn Write) -> std::io::Result<()> {
-        writeln!(to, "error: {}", self.what)?;
+        print_indented(to, "error: ", &self.what)?;
         for cause in &self.because {
-            writeln!(to, "  because: {cause}")?;
+            print_indented(to, "  because: ", cause)?;
         }
         for hint in &self.hints {
-            writeln!(to, "hint: {hint}")?;
+            print_indented(to, "hint: ", hint)?;
         }
         Ok(())
+    }
+}
+
+/// Prints words that may come from anywhere, their further lines below the first.
+fn print_indented(to: &mut dyn Write, lead: &str, words: &str) -> std::io::Result<()> {
+    let words = visible(words.trim_end()).replace('\n', &format!("\n{:width$}", "", width = lead.len()));
+    writeln!(to, "{lead}{words}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn further_lines_stand_below_the_first_and_can_do_no_harm() {
+        let failure = Failure::new(ExitReason::Internal, "cannot x").because("one\ntwo\u{1b}[2J\n").hint("a\nb");
+        let mut printed = Vec::new();
+        failure.print(&mut printed).unwrap();
+        let expected = "error: cannot x\n  because: one\n           two\\e[2J\nhint: a\n      b\n";
+        assert_eq!(String::from_utf8(printed).unwrap(), expected);
     }
 }
