@@ -39,7 +39,7 @@ pub(super) async fn run(args: ChatArgs, place: &Place) -> Result<ExitReason, Fai
         totals: Totals::default(),
     });
     let mut observers = Observers::default();
-    observers.0.push(Box::new(view::live(io::stdout(), place)));
+    observers.0.push(Box::new(view::live_chat(place)));
     observers.0.push(Box::new(status.clone()));
     let signals = Signals::listen()?;
     let editor = editor(place).map_err(|error| {

@@ -1,11 +1,12 @@
 //! `agent demo`: the main job without a key. The model's replies come from a script; everything else is real.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::args::{BoxArgs, DemoArgs, ModelArgs};
 use super::launch::{Task, prepare};
+use super::observers::Shared;
 use super::person::{Keyboard, Nobody, Signals};
 use super::settings::{Flags, Settings};
 use super::{Failure, Place, view};
@@ -39,23 +40,24 @@ pub(super) async fn run(args: DemoArgs, place: &Place) -> Result<ExitReason, Fai
         checks: vec![CHECK.to_owned()],
     };
     let prepared = prepare(task, &settings, place)?;
-    let mut stderr = io::stderr();
-    let _ = writeln!(
-        stderr,
-        "This is a demo: the model's replies are scripted. Everything else is real: the box, the terminal,\n\
-         the files, the training, the failure, the check, the transcript.\n\
-         Project: {}\nLook in from another terminal: agent attach {}\n",
-        settings.workspace.display(),
-        prepared.spec().run,
+    view::say(
+        &format!(
+            "This is a demo: the model's replies are scripted, and everything else is real: the box, the terminal, the \
+             files, the training, the failure, the check, the transcript.\n\
+             Look in from another terminal while it runs: agent attach {}\n",
+            prepared.spec().run
+        ),
+        place,
     );
     let signals = Signals::listen()?;
     let person: Box<dyn Person> = match place.stdin_tty && place.stderr_tty {
         true => Box::new(Keyboard::new(signals)),
         false => Box::new(Nobody::new(signals)),
     };
-    let over = prepared.drive(Box::new(view::live(stderr, place)), person).await?;
+    let live = Shared::new(view::live(place));
+    let over = prepared.drive(Box::new(live.clone()), person).await?;
     view::print_end(&over, place);
-    view::print_answer(&over)?;
+    view::print_answer(&over, live.with(|live| live.has_shown(&over.ending.answer)), place)?;
     Ok(over.ending.reason)
 }
 

@@ -12,7 +12,7 @@ use super::{Failure, Place, view};
 use crate::agent::Person;
 use crate::config::OutputFormat;
 use crate::domain::{ExitReason, RunMode, Verdict};
-use crate::report::{JsonMode, JsonOutput};
+use crate::report::{JsonMode, JsonOutput, Live};
 
 /// The largest goal that is taken.
 const LARGEST_GOAL: u64 = 10 << 20;
@@ -34,26 +34,35 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
         OutputFormat::StreamJson => Some(Shared::new(JsonOutput::new(io::stdout(), JsonMode::Stream))),
     };
     let require_verified = args.require_verified;
-    let over = attempt(&args, &settings, place, json.clone()).await;
+    let live = Shared::new(view::live(place));
+    let over = attempt(&args, &settings, place, live.clone(), json.clone()).await;
     if let Some(json) = json {
         return told_as_json(&json, over, require_verified);
     }
     let over = over?;
     view::print_end(&over, place);
-    view::print_answer(&over)?;
+    view::print_answer(&over, live.with(|live| live.has_shown(&over.ending.answer)), place)?;
     Ok(reason(&over, require_verified))
 }
 
 type Json = Shared<JsonOutput<io::Stdout>>;
 
-async fn attempt(args: &DoArgs, settings: &Settings, place: &Place, json: Option<Json>) -> Result<Over, Failure> {
+type LiveView = Shared<Live<io::Stderr>>;
+
+async fn attempt(
+    args: &DoArgs,
+    settings: &Settings,
+    place: &Place,
+    live: LiveView,
+    json: Option<Json>,
+) -> Result<Over, Failure> {
     let goal = goal(args, place)?;
     let title = title(&goal);
     let checks = settings.checks.iter().chain(&args.check).cloned().collect();
     let prepared = prepare(Task { mode: RunMode::Goal, title, goal, checks }, settings, place)?;
     let signals = Signals::listen()?;
     let mut observers = Observers::default();
-    observers.0.push(Box::new(view::live(io::stderr(), place)));
+    observers.0.push(Box::new(live));
     if let Some(json) = json {
         observers.0.push(Box::new(json));
     }

@@ -1,8 +1,6 @@
 //! Puts a run together, has it driven, and leaves its report behind: what `do`, `chat` and `demo` have in common.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -11,14 +9,14 @@ use sha2::{Digest as _, Sha256};
 use super::open_box::{Backends, BoxWish};
 use super::settings::Settings;
 use super::target::{of_store, store};
-use super::{Failure, Place, secrets};
+use super::{Failure, Place, reports, secrets};
 use crate::agent::{Driver, Ending, Finished, Parts, Person, Trouble};
 use crate::clock::{Clock, SystemClock};
 use crate::context::Prompt;
-use crate::domain::{Entry, ExitReason, Observer, RunMode, RunSpec};
-use crate::journal::{Head, Reader, Recorder, RunDir, new_run_id};
+use crate::domain::{ExitReason, Observer, RunMode, RunSpec};
+use crate::journal::{Recorder, RunDir, new_run_id};
 use crate::model::{self, Model};
-use crate::report::{Closing, markdown};
+use crate::report::Closing;
 use crate::sandbox::{BoxSpec, SandboxError};
 use crate::telemetry::Redactor;
 use crate::tools::{Registry, WorkbenchError};
@@ -116,8 +114,7 @@ impl Prepared {
             person,
         };
         let Finished { ending, trouble } = Driver::begin(spec, parts)?.drive().await?;
-        let closing = closing(&run);
-        write_reports(&run, &closing)?;
+        let closing = reports::write(&run)?;
         Ok(Over { ending, trouble, closing })
     }
 }
@@ -179,38 +176,6 @@ pub(super) fn utf8_vars(place: &Place) -> BTreeMap<String, String> {
         Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()))
     };
     place.vars.iter().filter_map(both).collect()
-}
-
-fn closing(run: &RunDir) -> Closing {
-    let head = Head::read(run.path()).unwrap_or_else(|_| Head::start());
-    Closing {
-        run_dir: run.path().to_string_lossy().into_owned(),
-        head_seq: head.seq.unwrap_or(0),
-        head_hash: head.hash,
-    }
-}
-
-/// Writes `report.md` and the manifest of the artefacts, from the transcript alone.
-fn write_reports(run: &RunDir, closing: &Closing) -> Result<(), Failure> {
-    let failed = |error: &dyn std::error::Error| {
-        Failure::new(ExitReason::Internal, "the run is over, but its report could not be written").because_of(error)
-    };
-    let reader = Reader::open(run.path()).map_err(|error| failed(&error))?;
-    let entries: Vec<Entry> = reader.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
-    write_whole(&run.report(), markdown(&entries, closing).as_bytes()).map_err(|error| failed(&error))?;
-    let manifest = crate::report::manifest(&entries);
-    if !manifest.is_empty() {
-        let json = serde_json::to_vec_pretty(&manifest).map_err(|error| failed(&error))?;
-        write_whole(&run.artifacts().join("manifest.json"), &json).map_err(|error| failed(&error))?;
-    }
-    Ok(())
-}
-
-fn write_whole(path: &PathBuf, content: &[u8]) -> std::io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(path))?;
-    file.write_all(content)?;
-    file.persist(path)?;
-    Ok(())
 }
 
 impl From<Trouble> for Failure {

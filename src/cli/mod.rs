@@ -16,6 +16,7 @@ mod person;
 mod place;
 mod plain_view;
 mod replay;
+mod reports;
 mod runs;
 mod secrets;
 mod settings;

@@ -9,7 +9,7 @@ use rustix::termios;
 
 use super::output::{Stop, finished};
 use super::target::{Target, of_read};
-use super::{Failure, Place};
+use super::{Failure, Place, view};
 use crate::domain::ExitReason;
 use crate::journal::Reader;
 use crate::report::{Detail, Timeline, TimelineOptions};
@@ -67,7 +67,12 @@ impl ReplayArgs {
     fn play(self, mut reader: Reader<impl BufRead>, place: &Place, out: &mut dyn Write) -> Result<ExitReason, Stop> {
         let detail = if self.full { Detail::Full } else { Detail::Normal };
         let colour = place.colour(place.stdout_tty);
-        let mut timeline = Timeline::new(TimelineOptions { colour, detail });
+        let mut timeline = Timeline::new(TimelineOptions {
+            colour,
+            detail,
+            width: view::width_of_stdout(place),
+            answer_follows: false,
+        });
         let keys = self.step.then(Keys::new).transpose()?;
         let mut last: Option<Timestamp> = None;
         for entry in &mut reader {

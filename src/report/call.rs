@@ -7,7 +7,7 @@ use super::visible;
 use crate::domain::ToolCall;
 
 /// A call as people read it, safe to print: `$ command` for a shell (the whole command, on as many lines as it has), the
-/// path for a file tool, else name and arguments.
+/// path for a file tool, the bare name for `finish` (what it claims is told elsewhere), else name and arguments.
 pub fn call_line(call: &ToolCall) -> String {
     let arguments: Option<Value> = serde_json::from_str(&call.arguments).ok();
     let text = |name: &str| arguments.as_ref()?.get(name)?.as_str();
@@ -18,6 +18,9 @@ pub fn call_line(call: &ToolCall) -> String {
     if let Some(path) = text("path") {
         let added = text("content").map(|content| format!(" ({})", size(content.len() as u64)));
         return visible(&format!("{} {path}{}", call.name, added.unwrap_or_default())).into_owned();
+    }
+    if call.name == "finish" && text("summary").is_some() {
+        return call.name.clone();
     }
     let arguments = match arguments {
         Some(Value::Object(members)) if members.is_empty() => String::new(),
@@ -39,7 +42,8 @@ mod tests {
         assert_eq!(line("shell", r#"{"command":"a\nb \u001b[2K"}"#), "$ a\nb \\e[2K");
         assert_eq!(line("shell", r#"{"command":"make","session":"train"}"#), "$ [train] make");
         assert_eq!(line("write_file", r#"{"path":"a/b","content":"12345"}"#), "write_file a/b (5 B)");
-        assert_eq!(line("finish", r#"{"summary":"done"}"#), r#"finish {"summary":"done"}"#);
+        assert_eq!(line("finish", r#"{"summary":"done"}"#), "finish");
+        assert_eq!(line("finish", r#"{"summry":"done"}"#), r#"finish {"summry":"done"}"#);
         assert_eq!(line("x", "{"), "x {");
         assert_eq!(line("\u{1b}x", "{}"), "\\ex");
     }

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 
+use super::page::{Flow, fitting};
 use super::style::{Style, one_line};
 use super::timeline::{Detail, TEXT, Timeline, TimelineOptions};
 use super::{Totals, visible};
@@ -10,8 +11,14 @@ use crate::domain::{Entry, Event, Observer, Progress};
 
 /// Lines of a running command that are shown on a terminal.
 const TAIL: usize = 3;
+/// Columns before a line of that tail.
+const MARGIN: usize = 11;
 /// Width taken where the terminal does not tell.
 const NARROW: usize = 80;
+/// Begins a terminal's line anew: what its driver has echoed there, such as `^C`, goes.
+const ANEW: &str = "\r\u{1b}[K";
+/// Goes a line up and clears it.
+const LINE_BACK: &str = "\u{1b}[1A\u{1b}[2K";
 
 /// How a run is shown.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,8 +27,10 @@ pub struct LiveOptions {
     pub colour: bool,
     /// The writer is a terminal, so that lines may be taken back.
     pub terminal: bool,
-    /// Columns of that terminal, where known.
-    pub columns: Option<u16>,
+    /// Tells the columns to wrap at, if any: asked whenever something is shown, since windows are resized.
+    pub columns: Option<fn() -> Option<u16>>,
+    /// The answer is printed where this is shown, once the run is over.
+    pub answer_follows: bool,
 }
 
 /// Prints progress to a writer. Never fails: a writer that is gone is written to no more.
@@ -31,6 +40,11 @@ pub struct Live<W> {
     timeline: Timeline,
     /// What of the current answer has been printed.
     streamed: String,
+    flow: Flow,
+    /// Lines that wait for the end of the answer that is being printed.
+    held: String,
+    /// The model's words that were printed last.
+    last_words: String,
     /// Lines of a command's tail on the screen, below all else.
     tail: usize,
     gone: bool,
@@ -39,13 +53,29 @@ pub struct Live<W> {
 impl<W: Write + Send> Live<W> {
     /// A live view on `out`.
     pub fn new(out: W, options: LiveOptions) -> Self {
-        let timeline = Timeline::new(TimelineOptions { colour: options.colour, detail: Detail::Live });
-        Self { out, options, timeline, streamed: String::new(), tail: 0, gone: false }
+        let LiveOptions { colour, answer_follows, .. } = options;
+        let timeline = TimelineOptions { colour, detail: Detail::Live, width: None, answer_follows };
+        Self {
+            out,
+            options,
+            timeline: Timeline::new(timeline),
+            streamed: String::new(),
+            flow: Flow::default(),
+            held: String::new(),
+            last_words: String::new(),
+            tail: 0,
+            gone: false,
+        }
     }
 
     /// The numbers so far.
     pub fn totals(&self) -> &Totals {
         self.timeline.totals()
+    }
+
+    /// Whether the model's last words that were shown are this text.
+    pub fn has_shown(&self, text: &str) -> bool {
+        !self.gone && !text.trim().is_empty() && self.last_words.trim() == text.trim()
     }
 
     fn write(&mut self, text: &str) {
@@ -56,64 +86,95 @@ impl<W: Write + Send> Live<W> {
         self.gone = written.is_err();
     }
 
+    fn columns(&self) -> Option<usize> {
+        self.options.columns.and_then(|columns| columns()).map(usize::from)
+    }
+
     fn stream(&mut self, text: &str) {
-        let mut shown = self.take_back_tail();
         let text = if self.streamed.is_empty() { text.trim_start() } else { text };
         if text.is_empty() {
             return;
         }
+        let mut shown = String::new();
         if self.streamed.is_empty() {
+            shown.push_str(&self.begin_lines());
             shown.push_str(&self.timeline.gutter());
             shown.push_str(&self.timeline.speaker("model"));
+            self.flow = Flow::new(self.timeline.page(), TEXT);
         }
         self.streamed.push_str(text);
-        shown.push_str(&visible(text).replace('\n', &format!("\n{:TEXT$}", "")));
+        shown.push_str(&self.flow.push(&visible(text)));
         self.write(&shown);
     }
 
     /// Ends the line of streamed words. Tells whether `answer` is what was streamed.
     fn end_stream(&mut self, answer: &str) -> bool {
         let streamed = std::mem::take(&mut self.streamed);
-        if !streamed.is_empty() {
-            self.write("\n");
+        if streamed.is_empty() {
+            return false;
         }
-        !streamed.is_empty() && streamed.trim() == answer.trim()
+        let rest = std::mem::take(&mut self.flow).end();
+        self.write(&format!("{rest}\n"));
+        streamed.trim() == answer.trim()
     }
 
     fn show_tail(&mut self, tail: &str) {
         if !self.options.terminal || !self.streamed.is_empty() {
             return;
         }
-        let mut shown = self.take_back_tail();
+        let mut shown = self.begin_lines();
         let style = Style { colour: self.options.colour };
-        let width = self.options.columns.map_or(NARROW, usize::from).saturating_sub(12).max(16);
+        let width = self.columns().unwrap_or(NARROW).saturating_sub(MARGIN + 1).max(16);
         let lines: Vec<&str> = tail.trim_end().lines().collect();
         for line in lines.iter().skip(lines.len().saturating_sub(TAIL)).filter(|_| !tail.trim().is_empty()) {
-            shown.push_str(&format!("{:9}{}\n", "", style.dim(&format!("| {}", fitting(line, width)))));
+            let line = format!("| {}", fitting(&one_line(line, width), width));
+            shown.push_str(&format!("{:9}{}\n", "", style.dim(line.trim_end())));
             self.tail += 1;
         }
         self.write(&shown);
     }
 
-    /// Takes back the tail's own lines, and nothing else.
-    fn take_back_tail(&mut self) -> String {
-        "\u{1b}[1A\u{1b}[2K".repeat(std::mem::take(&mut self.tail))
+    /// What brings the cursor to where lines can be printed: takes back the tail's own lines, and nothing else. Follows
+    /// the window's width.
+    fn begin_lines(&mut self) -> String {
+        let columns = self.columns();
+        self.timeline.set_width(columns);
+        let tail = LINE_BACK.repeat(std::mem::take(&mut self.tail));
+        if self.options.terminal { format!("{ANEW}{tail}") } else { tail }
+    }
+
+    /// Whether an entry may come while the model speaks, without ending that: the box is made at the same time.
+    fn waits(&self, event: &Event) -> bool {
+        !self.streamed.is_empty() && matches!(event, Event::BoxOpened { .. })
+    }
+
+    /// Whether the person has this on the screen already, having typed it there.
+    fn is_echo(&self, event: &Event) -> bool {
+        self.options.terminal && matches!(event, Event::UserSaid { .. })
     }
 }
 
 impl<W: Write + Send> Observer for Live<W> {
     fn entry(&mut self, entry: &Entry) {
-        let mut shown = self.take_back_tail();
-        if let Event::ModelAnswered { text, .. } = &entry.event {
-            let same = self.end_stream(text);
-            let rendered = self.timeline.entry(entry);
-            if !same {
-                shown.push_str(&rendered);
-            }
-        } else {
-            self.end_stream("");
-            shown.push_str(&self.timeline.entry(entry));
+        if self.waits(&entry.event) {
+            let held = self.timeline.entry(entry);
+            self.held.push_str(&held);
+            return;
         }
+        let answer = match &entry.event {
+            Event::ModelAnswered { text, .. } => text.as_str(),
+            _ => "",
+        };
+        let was_streamed = self.end_stream(answer);
+        if !answer.trim().is_empty() {
+            self.last_words = answer.to_owned();
+        }
+        let mut shown = self.begin_lines();
+        let rendered = self.timeline.entry(entry);
+        if !was_streamed && !self.is_echo(&entry.event) {
+            shown.push_str(&rendered);
+        }
+        shown.push_str(&std::mem::take(&mut self.held));
         self.write(&shown);
     }
 
@@ -125,15 +186,4 @@ impl<W: Write + Send> Observer for Live<W> {
             Progress::Reasoning(_) | Progress::Patience { .. } => {}
         }
     }
-}
-
-/// A line that takes at most `width` columns, wide characters counted twice.
-fn fitting(line: &str, width: usize) -> String {
-    let safe = one_line(line, width * 2).into_owned();
-    let mut columns = 0;
-    let fits = |c: &char| {
-        columns += if u32::from(*c) < 0x1100 { 1 } else { 2 };
-        columns <= width
-    };
-    safe.chars().take_while(fits).collect()
 }

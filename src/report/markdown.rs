@@ -1,18 +1,20 @@
 //! The report of a run for people: `report.md`. The verdict comes first; all of it is told from the transcript.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
+mod text;
 
-use super::style::{duration, one_line, size};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use self::text::{add, block, code, list, plain, quoted, table};
+use super::call_line;
+use super::outcome::{how, printed};
+use super::style::{duration, size};
 use super::timeline::tokens;
 use super::totals::{Totals, has_failed};
-use super::{call_line, visible};
-use crate::domain::{BoxFacts, CheckResult, Entry, Event, Outcome, ToolCall};
+use crate::domain::{BoxFacts, CheckResult, Entry, Event, Outcome, ToolCall, Usage};
 
 /// Lines of a check's or failure's output that are quoted.
 const EXCERPT: usize = 12;
-/// Longest line quoted, in characters.
-const WIDEST: usize = 200;
 /// Failures that are quoted; the rest is counted.
 const MOST_FAILURES: usize = 20;
 
@@ -25,6 +27,19 @@ pub struct Closing {
     pub head_seq: u64,
     /// The last entry's hash.
     pub head_hash: String,
+    /// What was made of the sessions' logs.
+    pub recordings: Vec<Recording>,
+}
+
+/// A session as a file that a player plays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    /// The session's name.
+    pub session: String,
+    /// The asciicast, relative to the run's directory.
+    pub path: String,
+    /// Why there is none.
+    pub missing: Option<String>,
 }
 
 /// The report of a run, as Markdown. Recorded text can't end the block that it stands in.
@@ -43,7 +58,7 @@ struct Report<'e> {
     checks: Vec<&'e CheckResult>,
     calls: Vec<(&'e ToolCall, Option<&'e Outcome>)>,
     by_id: HashMap<&'e str, usize>,
-    artifacts: Vec<[String; 3]>,
+    artifacts: Vec<[String; 4]>,
     refused: Vec<String>,
     troubles: Vec<String>,
 }
@@ -63,8 +78,9 @@ impl<'e> Report<'e> {
                 }
             }
             Event::CheckEnded { result } => self.checks.push(result),
-            Event::ArtifactCollected { path, size_bytes, sha256, .. } => {
-                self.artifacts.push([code(path), size(*size_bytes), code(sha256)]);
+            Event::ArtifactCollected { path, stored, size_bytes, sha256 } => {
+                let stored = code(&format!("artifacts/{stored}"));
+                self.artifacts.push([size(*size_bytes), code(sha256), code(self.totals.inside(path)), stored]);
             }
             Event::ArtifactRefused { path, why } => self.refused.push(format!("left: {}: {}", code(path), plain(why))),
             Event::ModelFailed { why, turn, .. } => self.troubles.push(format!("model, turn {turn}: {}", plain(why))),
@@ -96,6 +112,7 @@ impl<'e> Report<'e> {
         self.call_list(&mut out);
         self.artifact_list(&mut out);
         self.failures(&mut out);
+        self.recordings(&mut out, closing);
         self.proof(&mut out, closing);
         out
     }
@@ -138,11 +155,14 @@ impl<'e> Report<'e> {
             row("started", format!("{started:.0}"));
         }
         row("duration", duration(t.wall_ms));
-        row("of it model", duration(t.model_ms));
-        row("of it tools and checks", duration(t.tool_ms));
-        row("of it waiting for the model's server", duration(t.waiting_ms));
+        row("- model", duration(t.model_ms));
+        row("- tools and checks", duration(t.tool_ms));
+        if t.waiting_ms > 0 {
+            row("- waiting for the model's server", duration(t.waiting_ms));
+        }
         row("turns", t.turns.to_string());
-        row("tokens", tokens(t.usage));
+        let counted = t.usage != Usage::default();
+        row("tokens", if counted { tokens(t.usage) } else { "not counted by the model's server".to_owned() });
         row("tool calls", format!("{}, {} failed", t.calls, t.failed_calls));
         add(out, "## Numbers");
         add(out, &table(&["what", "value"], &rows));
@@ -152,16 +172,17 @@ impl<'e> Report<'e> {
         let Some(spec) = self.totals.spec.as_ref().filter(|spec| !spec.checks.is_empty()) else { return };
         add(out, "## Checks");
         for (index, command) in spec.checks.iter().enumerate() {
-            let results: Vec<&&CheckResult> = self.checks.iter().filter(|result| result.check == index).collect();
-            let state = match results.last() {
-                None => "not run".to_owned(),
-                Some(result) if has_failed(&result.outcome) => format!("failed in round {}", result.round),
-                Some(result) => format!("passed in round {}", result.round),
+            let last = self.checks.iter().rfind(|result| result.check == index);
+            let state = match last {
+                None => "**not run**".to_owned(),
+                Some(CheckResult { round, outcome, .. }) => {
+                    let word = if has_failed(outcome) { "failed" } else { "passed" };
+                    format!("**{word}** in round {round} ({}, {})", how(outcome), duration(outcome.duration_ms))
+                }
             };
-            add(out, &format!("{}. {}: **{state}**", index + 1, code(command)));
-            if let Some(result) = results.last() {
-                let text = format!("{}\n[{}]", result.outcome.text.trim_end(), how(Some(&result.outcome)));
-                add(out, &block(&text, EXCERPT));
+            add(out, &format!("{}. {state}: {}", index + 1, code(command)));
+            if let Some(text) = last.map(|result| printed(&result.outcome)).filter(|text| !text.is_empty()) {
+                add(out, &block(text, EXCERPT));
             }
         }
     }
@@ -170,17 +191,16 @@ impl<'e> Report<'e> {
         if self.calls.is_empty() {
             return;
         }
-        let rows: Vec<[String; 4]> = self
-            .calls
-            .iter()
-            .enumerate()
-            .map(|(n, (call, outcome))| {
-                let took = outcome.map(|outcome| duration(outcome.duration_ms)).unwrap_or_default();
-                [(n + 1).to_string(), code(&call_line(call)), how(*outcome), took]
-            })
-            .collect();
+        let row = |(n, (call, outcome)): (usize, &(&ToolCall, Option<&Outcome>))| {
+            let (outcome, took) = match outcome {
+                Some(outcome) => (plain(&how(outcome)), duration(outcome.duration_ms)),
+                None => ("not known".to_owned(), String::new()),
+            };
+            [(n + 1).to_string(), outcome, took, expected(call), code(&call_line(call))]
+        };
+        let rows: Vec<[String; 5]> = self.calls.iter().enumerate().map(row).collect();
         add(out, "## Commands");
-        add(out, &table(&["#", "call", "outcome", "duration"], &rows));
+        add(out, &table(&["#", "outcome", "took", "expected", "call"], &rows));
     }
 
     fn artifact_list(&self, out: &mut String) {
@@ -189,7 +209,7 @@ impl<'e> Report<'e> {
         }
         add(out, "## Files brought out");
         if !self.artifacts.is_empty() {
-            add(out, &table(&["path", "size", "SHA-256"], &self.artifacts));
+            add(out, &table(&["size", "SHA-256", "path", "kept as"], &self.artifacts));
         }
         if !self.refused.is_empty() {
             add(out, &list(&self.refused));
@@ -210,11 +230,29 @@ impl<'e> Report<'e> {
             add(out, &list(&self.troubles));
         }
         for (call, outcome) in failed.iter().take(MOST_FAILURES) {
-            add(out, &format!("- {}: {}", code(&call_line(call)), how(Some(outcome))));
-            add(out, &block(outcome.text.trim_end(), EXCERPT));
+            add(out, &format!("- {}: {}", plain(&how(outcome)), code(&call_line(call))));
+            if !printed(outcome).is_empty() {
+                add(out, &block(printed(outcome), EXCERPT));
+            }
         }
         if failed.len() > MOST_FAILURES {
             add(out, &format!("- and {} more", failed.len() - MOST_FAILURES));
+        }
+    }
+
+    fn recordings(&self, out: &mut String, closing: &Closing) {
+        if closing.recordings.is_empty() {
+            return;
+        }
+        add(out, "## Recordings of the terminal");
+        let items = closing.recordings.iter().map(|Recording { session, path, missing }| match missing {
+            None => format!("session {}: {}", code(session), code(path)),
+            Some(why) => format!("session {}: none, {}", code(session), plain(why)),
+        });
+        add(out, &list(&items.collect::<Vec<_>>()));
+        if let Some(made) = closing.recordings.iter().find(|recording| recording.missing.is_none()) {
+            let command = code(&format!("asciinema play {}/{}", closing.run_dir, made.path));
+            add(out, &format!("They are asciicasts: {command} plays one."));
         }
     }
 
@@ -231,70 +269,10 @@ impl<'e> Report<'e> {
     }
 }
 
-fn add(out: &mut String, block: &str) {
-    let separator = if out.is_empty() { "" } else { "\n" };
-    writeln!(out, "{separator}{block}").expect("a string takes all that is written");
-}
-
-fn list(items: &[String]) -> String {
-    items.iter().map(|item| format!("- {item}")).collect::<Vec<_>>().join("\n")
-}
-
-fn how(outcome: Option<&Outcome>) -> String {
-    let Some(outcome) = outcome else { return "no outcome recorded".to_owned() };
-    match outcome.exit {
-        Some(exit) => exit.to_string(),
-        None => format!("{:?}", outcome.status).to_lowercase(),
-    }
-}
-
-/// Recorded words as plain Markdown text on one line.
-fn plain(text: &str) -> String {
-    let mut out = String::new();
-    for c in one_line(text, WIDEST).chars() {
-        if matches!(c, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '#' | '|' | '!' | '&') {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
-}
-
-/// Recorded words as a code span that can stand in a table.
-fn code(text: &str) -> String {
-    let line = one_line(text, WIDEST).replace('|', "\\|");
-    let longest = line.split(|c| c != '`').map(str::len).max().unwrap_or(0);
-    let fence = "`".repeat(longest + 1);
-    let pad = if line.starts_with('`') || line.ends_with('`') || line.is_empty() { " " } else { "" };
-    format!("{fence}{pad}{line}{pad}{fence}")
-}
-
-/// Recorded words as a code block of at most `most` lines, the middle left out.
-fn block(text: &str, most: usize) -> String {
-    let lines: Vec<&str> = text.split('\n').collect();
-    let cut = lines.len() > most;
-    let (head, from) = if cut { (most / 3, lines.len() - (most - most / 3)) } else { (lines.len(), lines.len()) };
-    let mut shown: Vec<String> = lines[..head].iter().map(|line| one_line(line, WIDEST).into_owned()).collect();
-    if cut {
-        shown.push(format!("[... {} lines]", from - head));
-    }
-    shown.extend(lines[from..].iter().map(|line| one_line(line, WIDEST).into_owned()));
-    let longest = shown.iter().flat_map(|line| line.split(|c| c != '`').map(str::len)).max().unwrap_or(0);
-    let fence = "`".repeat(longest.max(2) + 1);
-    format!("{fence}text\n{}\n{fence}", shown.join("\n"))
-}
-
-fn quoted(text: &str) -> String {
-    visible(text.trim())
-        .lines()
-        .map(|line| format!("> {}", plain(line)).trim_end().to_owned())
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-fn table<const N: usize>(head: &[&str; N], rows: &[[String; N]]) -> String {
-    let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
-    let mut lines = vec![line(&head.map(String::from)), format!("|{}", "---|".repeat(N))];
-    lines.extend(rows.iter().map(|row| line(row)));
-    lines.join("\n")
+/// How long the model thought that a command would take.
+fn expected(call: &ToolCall) -> String {
+    let arguments: Option<serde_json::Value> = serde_json::from_str(&call.arguments).ok();
+    let seconds = arguments.as_ref().and_then(|arguments| arguments.get("expected_s")?.as_f64());
+    let sensible = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    sensible.map(|time| duration(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))).unwrap_or_default()
 }

@@ -94,6 +94,13 @@ impl Totals {
             | Event::Other(_) => {}
         }
     }
+
+    /// A path as short as it can be: from the workspace where it lies in it.
+    pub(super) fn inside<'p>(&self, path: &'p str) -> &'p str {
+        let workspace = self.spec.as_ref().map(|spec| spec.workspace.as_str()).filter(|dir| !dir.is_empty());
+        let rest = workspace.and_then(|dir| path.strip_prefix(dir)?.strip_prefix('/'));
+        rest.filter(|rest| !rest.is_empty()).unwrap_or(path)
+    }
 }
 
 /// Whether an outcome is a failure.

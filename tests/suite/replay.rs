@@ -11,7 +11,7 @@ use clap::{Args as _, Command, FromArgMatches as _, Subcommand as _};
 use longhaul::cli::{Failure, Place, ReplayArgs, RunsCommand, VerifyArgs};
 use longhaul::domain::{Entry, Event, ExitReason, Observer as _, Progress};
 use longhaul::journal::{Reader, Recorder, RunDir, RunStore, verify};
-use longhaul::report::{Closing, JsonMode, JsonOutput, Live, LiveOptions, markdown};
+use longhaul::report::{Closing, JsonMode, JsonOutput, Live, LiveOptions, Recording, markdown};
 use longhaul::telemetry::Redactor;
 
 use crate::small_disk::SmallDisk;
@@ -50,6 +50,15 @@ fn agent_to(state_dir: &Path, args: &[&str], out: &mut dyn Write) -> Result<Exit
 
 fn entries(run: &RunDir) -> Vec<Entry> {
     Reader::open(run.path()).expect("a run").collect::<Result<_, _>>().expect("a sound transcript")
+}
+
+fn recordings() -> Vec<Recording> {
+    let recording = |session: &str, missing: Option<&str>| Recording {
+        session: session.to_owned(),
+        path: format!("sessions/{session}.cast"),
+        missing: missing.map(str::to_owned),
+    };
+    vec![recording("main", None), recording("train", Some("its log is larger than 64 MiB"))]
 }
 
 fn golden() -> PathBuf {
@@ -99,7 +108,8 @@ fn replay_shows_everything_when_asked() {
 fn the_report_says_all_that_matters() {
     let dir = tempfile::tempdir().unwrap();
     let run = record(dir.path());
-    let closing = Closing { run_dir: "/state/runs/X".into(), head_seq: 27, head_hash: "ab".repeat(32) };
+    let closing =
+        Closing { run_dir: "/state/runs/X".into(), head_seq: 27, head_hash: "ab".repeat(32), recordings: recordings() };
     insta::assert_snapshot!("report", markdown(&entries(&run), &closing));
 }
 
@@ -125,24 +135,29 @@ fn the_live_view_shows_words_as_they_come_and_the_same_lines() {
 #[test]
 fn on_a_terminal_the_live_view_takes_back_only_its_own_lines() {
     let mut out = Vec::new();
-    let mut live = Live::new(&mut out, LiveOptions { colour: false, terminal: true, columns: Some(40) });
+    let mut live = Live::new(
+        &mut out,
+        LiveOptions { colour: false, terminal: true, columns: Some(|| Some(40)), answer_follows: false },
+    );
     let tail = |tail: &str| Progress::Output { call: "1".into(), tail: tail.into() };
     live.progress(&tail("a\nb\nc\nd\n"));
     live.progress(&tail(&format!("{}\n\u{1b}[2J", "wide ".repeat(50))));
-    live.progress(&Progress::Text("hello".into()));
+    live.progress(&Progress::Text(format!("hello {}", "again ".repeat(9))));
     drop(live);
     let text = String::from_utf8(out).unwrap();
     let up = "\u{1b}[1A\u{1b}[2K";
     assert_eq!(text.matches(up).count(), 5, "{text:?}");
-    assert_harmless(&text.replace(up, ""));
-    assert!(text.lines().all(|line| line.replace(up, "").chars().count() < 40), "{text}");
+    let text = text.replace(up, "").replace("\r\u{1b}[K", "");
+    assert_harmless(&text);
+    assert!(text.lines().all(|line| line.chars().count() < 40), "{text}");
 }
 
 #[test]
 fn json_is_one_object_per_line_and_ends_with_the_result() {
     let dir = tempfile::tempdir().unwrap();
     let run = record(dir.path());
-    let closing = Closing { run_dir: "/state/runs/X".into(), head_seq: 27, head_hash: "ab".repeat(32) };
+    let closing =
+        Closing { run_dir: "/state/runs/X".into(), head_seq: 27, head_hash: "ab".repeat(32), recordings: recordings() };
     let print = |mode| {
         let mut out = Vec::new();
         let mut json = JsonOutput::new(&mut out, mode);
@@ -264,7 +279,7 @@ fn a_hostile_transcript_emits_no_control_bytes() {
         assert_harmless(&text);
     }
     let entries = entries(&run);
-    let closing = Closing { run_dir: "x".into(), head_seq: 1, head_hash: "y".into() };
+    let closing = Closing { run_dir: "x".into(), head_seq: 1, head_hash: "y".into(), recordings: recordings() };
     let report = markdown(&entries, &closing);
     assert_harmless(&report);
     assert_eq!(headings(&report).iter().filter(|line| line.starts_with("# ")).count(), 1);
@@ -318,7 +333,7 @@ fn verify_names_what_is_wrong_and_exits_3() {
     let (result, text) = agent(dir.path(), &["replay", "last"]);
     let failure = result.unwrap_err();
     assert_eq!(failure.what, "the transcript cannot be read from line 4 on");
-    assert!(text.contains("session   main"), "{text}");
+    assert!(text.contains("box       local"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,121 @@
+//! Calls, checks and claims in the timeline.
+
+use super::super::call_line;
+use super::super::outcome::{Room, cut, in_words, printed};
+use super::super::style::one_line;
+use super::super::totals::has_failed;
+use super::super::visible;
+use super::{Detail, GUTTER, Timeline};
+use crate::domain::{CheckResult, FinishClaim, Outcome, Status, ToolCall};
+
+/// Of a command that went well, a live view shows so much.
+const WENT_WELL: Room = (0, 4);
+/// What takes less is not worth a word in a live view, if it went well.
+const AT_ONCE_MS: u64 = 1_000;
+/// The tool by which the model claims to be done: the claim has an event of its own.
+const FINISH: &str = "finish";
+
+impl Timeline {
+    pub(super) fn started(&mut self, call: &ToolCall) -> String {
+        self.open.insert(call.id.clone(), call.clone());
+        if call.name == FINISH && self.detail != Detail::Full {
+            return String::new();
+        }
+        let words = call_line(call);
+        let (first, rest) = words.split_once('\n').unwrap_or((&words, ""));
+        // A command's own lines begin below its first word.
+        let under = GUTTER + if first.starts_with("$ ") { 2 } else { 0 };
+        let bold = |text: &str| self.style.bold(text);
+        let mut out = match first.split_at_checked(2).filter(|_| under > GUTTER) {
+            Some((dollar, command)) => {
+                self.page.line(&format!("{}{}", self.gutter(), bold(dollar)), under, command, bold)
+            }
+            None => self.page.line(&self.gutter(), under, first, bold),
+        };
+        for line in rest.split('\n').filter(|_| !rest.is_empty()) {
+            out.push_str(&self.page.line(&format!("{:GUTTER$}> ", ""), GUTTER + 2, line, str::to_owned));
+        }
+        out
+    }
+
+    pub(super) fn ended(&mut self, call_id: &str, outcome: &Outcome) -> String {
+        let call = self.open.remove(call_id);
+        let claim = call.as_ref().is_some_and(|call| call.name == FINISH);
+        if claim && self.detail != Detail::Full && outcome.status != Status::Malformed {
+            // What the checks said stands above.
+            return if outcome.status == Status::Failed {
+                self.note("not accepted; the model is told why")
+            } else {
+                String::new()
+            };
+        }
+        let at_once = outcome.status == Status::Ok && outcome.output.is_none() && outcome.duration_ms < AT_ONCE_MS;
+        if at_once && self.detail == Detail::Live {
+            return String::new();
+        }
+        let follows = self.last_started.as_deref() == Some(call_id);
+        let whose = call.filter(|_| !follows).map(|call| {
+            let line = call_line(&call);
+            format!("  <- {}", one_line(line.lines().next().unwrap_or_default(), 60))
+        });
+        let words = in_words(outcome, self.style);
+        self.output(outcome) + &self.note(&format!("{words}{}", whose.unwrap_or_default()))
+    }
+
+    /// A claim, which need not be true: in a live view its summary is shown only where nobody else will print it.
+    pub(super) fn claimed(&mut self, claim: &FinishClaim) -> String {
+        self.claimed.clone_from(&claim.summary);
+        let mut words = match claim.gave_up {
+            true => "that it can't go on without a person".to_owned(),
+            false => "to be done".to_owned(),
+        };
+        if !claim.artifacts.is_empty() {
+            words.push_str(", with ");
+            words.push_str(&one_line(&claim.artifacts.join(", "), 200));
+        }
+        let shown = match self.detail {
+            Detail::Live => !self.answer_follows,
+            Detail::Normal => false,
+            Detail::Full => true,
+        };
+        if shown && !claim.summary.trim().is_empty() {
+            words.push('\n');
+            words.push_str(&visible(claim.summary.trim()));
+        }
+        self.line("claims", &words)
+    }
+
+    pub(super) fn check_words(&self, check: usize, round: u32) -> String {
+        let command = self.totals.spec.as_ref().and_then(|spec| spec.checks.get(check));
+        let round = if round > 1 { format!("(round {round}) ") } else { String::new() };
+        format!("{round}{}", command.map(|command| visible(command)).unwrap_or_default())
+    }
+
+    pub(super) fn checked(&self, result: &CheckResult) -> String {
+        let words = in_words(&result.outcome, self.style);
+        let words = match has_failed(&result.outcome) {
+            true => format!("{}, {words}", self.style.bad("failed")),
+            // Nothing but exit 0 passes.
+            false => format!("{}, {}", self.style.good("passed"), words.trim_start_matches("exit 0, ")),
+        };
+        self.output(&result.outcome) + &self.note(&words)
+    }
+
+    fn output(&self, outcome: &Outcome) -> String {
+        let room = match self.detail {
+            Detail::Live if has_failed(outcome) => self.room(),
+            // What a tool without output of its own says of its success is for the model.
+            Detail::Live if outcome.output.is_none() => return String::new(),
+            Detail::Live => Some(WENT_WELL),
+            Detail::Normal | Detail::Full => self.room(),
+        };
+        let text = match self.detail {
+            Detail::Live | Detail::Normal => printed(outcome),
+            Detail::Full => outcome.text.trim_end(),
+        };
+        let text = cut(text, room);
+        let lead = format!("{:GUTTER$}{}", "", self.style.dim("| "));
+        let lines = text.split('\n').filter(|_| !text.is_empty());
+        lines.map(|line| self.page.line(&lead, GUTTER + 2, line, |piece| self.style.dim(piece))).collect()
+    }
+}
