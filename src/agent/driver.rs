@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::clock::Clock;
 use crate::context::{History, Prompt};
 use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Observer, Progress, RunSpec, ToolCall};
 use crate::journal::{Blobs, Recorder, Requests};
@@ -19,11 +21,16 @@ use super::state::{Ending, State, Step};
 use super::trouble::Trouble;
 use super::work::Bench;
 
+/// Raw requests and responses are synced at most this often: a fast model must not wait for the disk.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
 /// A box that is being made while the first request is on its way.
 pub type Opening = BoxFuture<'static, Result<Workbench, WorkbenchError>>;
 
 /// What a run is driven with.
 pub struct Parts {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
     /// Writes the transcript.
     pub recorder: Recorder,
     /// Keeps what is too big for it.
@@ -61,6 +68,8 @@ pub struct Driver {
     tools: Arc<[ToolSpec]>,
     call_ids: HashSet<String>,
     syncing: Option<JoinHandle<Result<(), Trouble>>>,
+    synced_at: Option<Duration>,
+    clock: Arc<dyn Clock>,
     pub(super) bench: Bench,
     pub(super) observer: Box<dyn Observer>,
     pub(super) person: Box<dyn Person>,
@@ -81,7 +90,7 @@ impl Driver {
     /// # Errors
     /// [`Trouble`] when it can't be recorded.
     pub fn begin(spec: RunSpec, parts: Parts) -> Result<Self, Trouble> {
-        let Parts { recorder, blobs, model, registry, opening, observer, person } = parts;
+        let Parts { clock, recorder, blobs, model, registry, opening, observer, person } = parts;
         let mut driver = Self {
             state: State::new(spec.clone()),
             history: History::default(),
@@ -93,6 +102,8 @@ impl Driver {
             registry,
             call_ids: HashSet::new(),
             syncing: None,
+            synced_at: None,
+            clock,
             bench: Bench::Opening(opening),
             observer,
             person,
@@ -154,9 +165,15 @@ impl Driver {
         Ok(self.recorder.commit()?)
     }
 
-    /// Puts everything noted, and the blobs, on disk while the model is asked.
+    /// Puts everything noted, and the blobs, on disk while the model is asked; not more than once in [`SYNC_EVERY`].
     async fn commit_meanwhile(&mut self) -> Result<(), Trouble> {
+        let now = self.clock.monotonic();
+        let is_under_way = self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished());
+        if is_under_way || self.synced_at.is_some_and(|last| now.saturating_sub(last) < SYNC_EVERY) {
+            return Ok(());
+        }
         self.synced().await?;
+        self.synced_at = Some(now);
         let (entries, blobs) = (self.recorder.syncer(), self.blobs.clone());
         self.syncing = Some(tokio::task::spawn_blocking(move || {
             entries.sync()?;

@@ -38,6 +38,7 @@ pub(super) struct Task {
 pub(super) struct Prepared {
     spec: RunSpec,
     run: RunDir,
+    clock: Arc<dyn Clock>,
     recorder: Recorder,
     redactor: Arc<Redactor>,
     model: Arc<dyn Model>,
@@ -60,14 +61,14 @@ pub(super) struct Over {
 pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<Prepared, Failure> {
     let model = model::open(&settings.model).map_err(|error| Failure::from(Trouble::from(error)))?;
     let store = store(place)?;
-    let clock = Arc::new(SystemClock::new());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let random = fastrand::u128(..);
     let spec = run_spec(task, settings, new_run_id(clock.now(), random));
     let mut hidden = secrets::of(place);
     hidden.extend(settings.secret());
     let redactor = Arc::new(Redactor::new(&hidden));
     let run = store.create(&spec, &redactor).map_err(|error| of_store(&error))?;
-    let recorder = Recorder::create(&run, clock, Arc::clone(&redactor))
+    let recorder = Recorder::create(&run, Arc::clone(&clock), Arc::clone(&redactor))
         .map_err(|error| Failure::new(ExitReason::Internal, "cannot begin the transcript").because_of(&error))?;
     let env = utf8_vars(place);
     let backends = Backends::new(store.state_dir().to_owned(), settings.image.clone(), env.clone(), place.home());
@@ -88,7 +89,7 @@ pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<
             token: token(),
         },
     };
-    Ok(Prepared { spec, run, recorder, redactor, model, wish, backends })
+    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends })
 }
 
 impl Prepared {
@@ -102,9 +103,10 @@ impl Prepared {
     /// # Errors
     /// When what happens can't be recorded any more.
     pub(super) async fn drive(self, observer: Box<dyn Observer>, person: Box<dyn Person>) -> Result<Over, Failure> {
-        let Self { spec, run, recorder, redactor, model, wish, backends } = self;
+        let Self { spec, run, clock, recorder, redactor, model, wish, backends } = self;
         let opening = tokio::spawn(async move { backends.open(wish).await });
         let parts = Parts {
+            clock,
             recorder,
             blobs: run.blobs(redactor),
             model,

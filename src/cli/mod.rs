@@ -105,7 +105,7 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
 fn working<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     // Fails only where a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::new(ExitReason::Internal, "cannot start the runtime").because_of(&error))?;
     let done = runtime.block_on(work);
