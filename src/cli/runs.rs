@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::output::{Stop, finished};
 use super::target::{of_store, store};
-use super::{Failure, Place};
-use crate::domain::ExitReason;
+use super::{Failure, Place, view};
+use crate::domain::{ExitReason, Usage};
 use crate::journal::{DiskUse, RunDir, RunState, RunStore, RunSummary};
-use crate::report::{duration_words, size_words, visible_json, visible_line};
+use crate::report::{duration_words, fitting, size_words, visible_json, visible_line};
 
 /// List, show and remove runs.
 #[derive(Debug, Subcommand)]
@@ -51,7 +51,8 @@ impl RunsCommand {
     pub fn run(self, place: &Place, out: &mut dyn Write) -> Result<ExitReason, Failure> {
         let store = store(place)?;
         finished(match self {
-            Self::Ls { json } => list(&store, json, out),
+            Self::Ls { json: true } => list_as_json(&store, out),
+            Self::Ls { json: false } => list(&store, view::width_of_stdout(place), out),
             Self::Show { run, json } => show(&store, &run, json, out),
             Self::Du { runs } => disk_use(&store, &runs, out),
             Self::Rm { runs } => remove(&store, &runs, out),
@@ -59,24 +60,32 @@ impl RunsCommand {
     }
 }
 
-fn list(store: &RunStore, json: bool, out: &mut dyn Write) -> Result<ExitReason, Stop> {
+fn list_as_json(store: &RunStore, out: &mut dyn Write) -> Result<ExitReason, Stop> {
     let runs = store.list().map_err(|error| of_store(&error))?;
-    if json {
-        writeln!(out, "{}", visible_json(&json!(runs)))?;
-        return Ok(ExitReason::Done);
-    }
+    writeln!(out, "{}", visible_json(&json!(runs)))?;
+    out.flush()?;
+    Ok(ExitReason::Done)
+}
+
+/// Prints a line for each run; at `width` columns its title is cut.
+fn list(store: &RunStore, width: Option<usize>, out: &mut dyn Write) -> Result<ExitReason, Stop> {
+    let runs = store.list().map_err(|error| of_store(&error))?;
     if runs.is_empty() {
         writeln!(out, "no runs in {}", visible_line(&store.state_dir().display().to_string()))?;
         return Ok(ExitReason::Done);
     }
     let row = |cells: [&str; 7]| {
         let [run, started, state, took, turns, tokens, title] = cells;
-        format!("{run:<26}  {started:<20}  {state:<11}  {took:>12}  {turns:>5}  {tokens:>9}  {title}\n")
+        let line = format!("{run:<26}  {started:<20}  {state:<11}  {took:>12}  {turns:>5}  {tokens:>9}  {title}");
+        fitting(&line, width.unwrap_or(usize::MAX)).to_owned() + "\n"
     };
     let mut text = row(["RUN", "STARTED", "STATE", "DURATION", "TURNS", "TOKENS", "TITLE"]);
     for run in &runs {
         let started = run.started.map(|time| format!("{time:.0}")).unwrap_or_default();
-        let tokens = (run.usage.input_tokens + run.usage.output_tokens).to_string();
+        let tokens = match run.usage.input_tokens + run.usage.output_tokens {
+            0 => "-".to_owned(),
+            tokens => tokens.to_string(),
+        };
         text.push_str(&row([
             run.run.as_str(),
             &started,
@@ -104,7 +113,10 @@ fn show(store: &RunStore, name: &str, json: bool, out: &mut dyn Write) -> Result
         writeln!(out, "{}", visible_json(&object))?;
         return Ok(ExitReason::Done);
     }
-    let usage = summary.usage;
+    let tokens = match summary.usage {
+        usage if usage == Usage::default() => "not counted by the model's server".to_owned(),
+        usage => format!("{} in, {} cached, {} out", usage.input_tokens, usage.cached_tokens, usage.output_tokens),
+    };
     let started = summary.started.map(|time| format!("{time:.0}")).unwrap_or_default();
     let report = run.report();
     let fields = [
@@ -114,7 +126,7 @@ fn show(store: &RunStore, name: &str, json: bool, out: &mut dyn Write) -> Result
         ("started", started),
         ("duration", duration_words(summary.duration_ms)),
         ("turns", summary.turns.to_string()),
-        ("tokens", format!("{} in, {} cached, {} out", usage.input_tokens, usage.cached_tokens, usage.output_tokens)),
+        ("tokens", tokens),
         ("model", summary.model),
         ("workspace", summary.workspace),
         ("on disk", format!("{} in {} files", size_words(disk.size_bytes), disk.files)),
