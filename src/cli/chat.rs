@@ -148,9 +148,7 @@ impl Chatter {
             "/help" | "/?" => COMMANDS.iter().for_each(|(name, what)| say(&format!("  {name:8} {what}"))),
             "/status" => self.status.with(|status| {
                 say(&format!("  run      {}\n  model    {}\n  box      {}", status.run, status.model, status.sandbox));
-                let Totals { turns, calls, failed_calls, usage, .. } = &status.totals;
-                let (input, output) = (usage.input_tokens, usage.output_tokens);
-                say(&format!("  so far   {turns} answers, {calls} tool calls ({failed_calls} failed), {input} tokens in, {output} out"));
+                say(&format!("  so far   {}", status.totals.counts()));
             }),
             other => say(&format!("no command `{other}`; {}", nearest(other))),
         }

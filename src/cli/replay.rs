@@ -74,6 +74,9 @@ impl ReplayArgs {
             answer_follows: false,
         });
         let keys = self.step.then(Keys::new).transpose()?;
+        if keys.is_some() {
+            view::say("(Enter or Space goes on, q quits)\n", place);
+        }
         let mut last: Option<Timestamp> = None;
         for entry in &mut reader {
             let entry = match entry {

@@ -9,8 +9,7 @@ use self::text::{add, block, code, list, plain, quoted, table};
 use super::call_line;
 use super::outcome::{how, printed};
 use super::style::{duration, size};
-use super::timeline::tokens;
-use super::totals::{Totals, has_failed};
+use super::totals::{Totals, has_failed, tokens};
 use crate::domain::{BoxFacts, CheckResult, Entry, Event, Outcome, ToolCall, Usage};
 
 /// Lines of a check's or failure's output that are quoted.

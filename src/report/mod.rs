@@ -19,7 +19,7 @@ pub use cast::{CastHeader, cast};
 pub use live::{Live, LiveOptions};
 pub use manifest::{ManifestItem, manifest};
 pub use markdown::{Closing, Recording, markdown};
-pub use page::wrapped;
+pub use page::{fitting, wrapped};
 pub use stream_json::{JsonMode, JsonOutput, OUTPUT_SCHEMA_VERSION};
 pub use style::{duration as duration_words, size as size_words};
 pub use timeline::{Detail, Timeline, TimelineOptions};

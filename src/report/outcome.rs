@@ -13,6 +13,9 @@ pub(super) const WIDEST: usize = 300;
 /// What a line of facts about a command begins with.
 const FACTS: [&str; 3] = ["[exit ", "[killed by ", "[still running"];
 
+/// What a line begins with that tells the model how to go on waiting.
+const RUNS_ON: &str = "[it runs on; ";
+
 /// How much of a text is shown: so many lines of its beginning and of its end.
 pub(super) type Room = (usize, usize);
 
@@ -23,7 +26,10 @@ fn parts(outcome: &Outcome) -> (Option<&str>, &str) {
     let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
     let facts = line.strip_suffix(']').filter(|line| FACTS.iter().any(|fact| line.starts_with(fact)));
     match facts.and_then(|facts| facts.split_once(" · ")).filter(|_| outcome.output.is_some()) {
-        Some((how, _)) => (Some(&how[1..]), rest),
+        Some((how, _)) => {
+            let told = rest.split_once('\n').unwrap_or((rest, ""));
+            (Some(&how[1..]), if told.0.starts_with(RUNS_ON) { told.1 } else { rest })
+        }
         None => (None, text),
     }
 }
@@ -96,6 +102,12 @@ mod tests {
         assert_eq!((words(&killed).as_str(), printed(&killed)), ("killed by SIGKILL, 1.2 s, 38 B", "a\nb"));
         let late = outcome(Status::Failed, Some(Exit::Code(0)), "[exit 0, killed: out of time · 1.20 s · no output]");
         assert_eq!((words(&late).as_str(), printed(&late)), ("exit 0, killed: out of time, 1.2 s, 38 B", ""));
+    }
+
+    #[test]
+    fn advice_for_the_model_is_not_shown() {
+        let running = outcome(Status::Running, None, "[still running · 1.20 s · /p · 1 line]\n[it runs on; wait]\na");
+        assert_eq!((words(&running).as_str(), printed(&running)), ("still running, 1.2 s, 38 B", "a"));
     }
 
     #[test]

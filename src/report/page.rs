@@ -16,10 +16,11 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// One line of safe text after `lead`, which takes `indent` columns; what does not fit follows below the text.
+    /// One line of safe text after `lead`; what does not fit follows from column `indent` on.
     pub(super) fn line(self, lead: &str, indent: usize, text: &str, paint: impl Fn(&str) -> String) -> String {
         let mut out = String::new();
-        for (n, piece) in self.pieces(indent, text).iter().enumerate() {
+        let ahead = display_width(lead).saturating_sub(indent);
+        for (n, piece) in self.pieces(indent, ahead, text).iter().enumerate() {
             match (n, piece.is_empty()) {
                 (0, true) => out.push_str(lead.trim_end()),
                 (0, false) => out.push_str(lead),
@@ -38,9 +39,10 @@ impl Page {
         lines.map(|(n, line)| self.line(if n == 0 { lead } else { &blank }, indent, line, str::to_owned)).collect()
     }
 
-    fn pieces(self, indent: usize, text: &str) -> Vec<Cow<'_, str>> {
+    /// Splits a line into what fits; `ahead` columns of the first are taken.
+    fn pieces(self, indent: usize, ahead: usize, text: &str) -> Vec<Cow<'_, str>> {
         match self.room(indent) {
-            Some(room) if display_width(text) > room => broken(text, room),
+            Some(room) if ahead + display_width(text) > room => broken(text, ahead, room),
             Some(_) | None => vec![Cow::Borrowed(text.trim_end())],
         }
     }
@@ -50,8 +52,15 @@ impl Page {
     }
 }
 
-fn broken(text: &str, room: usize) -> Vec<Cow<'_, str>> {
-    textwrap::wrap(text, Options::new(room).word_splitter(WordSplitter::NoHyphenation))
+fn broken(text: &str, ahead: usize, room: usize) -> Vec<Cow<'static, str>> {
+    let taken = " ".repeat(ahead);
+    let options = Options::new(room).word_splitter(WordSplitter::NoHyphenation).initial_indent(&taken);
+    let pieces = textwrap::wrap(text, options).into_iter().enumerate();
+    let bare = |(n, piece): (usize, Cow<'_, str>)| match n {
+        0 => piece.get(ahead..).unwrap_or_default().to_owned(),
+        _ => piece.into_owned(),
+    };
+    pieces.map(bare).map(Cow::Owned).collect()
 }
 
 /// Safe text wrapped at `width` columns, where there are any; a line feed between lines, none at the end.
@@ -63,7 +72,7 @@ pub fn wrapped(text: &str, width: Option<usize>) -> String {
 }
 
 /// The beginning of safe text that takes at most `width` columns.
-pub(super) fn fitting(text: &str, width: usize) -> &str {
+pub fn fitting(text: &str, width: usize) -> &str {
     let mut columns = 0;
     let mut unit = [0; 4];
     let end = text.char_indices().find(|(_, c)| {
@@ -133,7 +142,7 @@ impl Flow {
         if self.column > 0 && self.column + self.blanks + display_width(&word) > room {
             self.next_line(out);
         }
-        for (n, piece) in self.page.pieces(self.indent, &word).iter().enumerate() {
+        for (n, piece) in self.page.pieces(self.indent, 0, &word).iter().enumerate() {
             if n > 0 {
                 self.next_line(out);
             }
@@ -177,6 +186,15 @@ mod tests {
             format!("> {}\n  {}\n", "x".repeat(28), "x".repeat(12))
         );
         assert_eq!(NARROW.line("> ", 2, "", str::to_owned), ">\n");
+    }
+
+    #[test]
+    fn a_lead_may_be_longer_than_the_indent() {
+        let text = "a word and some more of them";
+        assert_eq!(
+            NARROW.line("\u{1b}[1mverdict\u{1b}[0m: ", 2, text, str::to_owned),
+            "\u{1b}[1mverdict\u{1b}[0m: a word and some more\n  of them\n"
+        );
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 
 use super::outcome::{Room, WIDEST, cut};
 use super::page::Page;
-use super::style::{Style, count, duration, elapsed, one_line, size};
-use super::totals::Totals;
+use super::style::{Style, duration, elapsed, one_line, size};
+use super::totals::{Totals, tokens};
 use super::visible;
-use crate::domain::{BoxFacts, Entry, Event, RunMode, RunSpec, SandboxKind, ToolCall, Usage};
+use crate::domain::{BoxFacts, Entry, Event, RunMode, RunSpec, SandboxKind, ToolCall};
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Timeline {
                 let tokens = usage.map(|usage| format!(", {}", tokens(usage))).unwrap_or_default();
                 self.answered(text, reasoning, &format!("turn {turn}, {}{tokens}", duration(*duration_ms)))
             }
-            Event::ModelFailed { why, .. } => self.trouble("model", &visible(why)),
+            Event::ModelFailed { why, .. } => self.model_failed(why),
             Event::ToolStarted { call } => self.started(call),
             Event::ToolEnded { call_id, outcome } => self.ended(call_id, outcome),
             Event::FinishClaimed { claim } => self.claimed(claim),
@@ -240,6 +240,16 @@ impl Timeline {
         out
     }
 
+    /// Ends a run with a goal: what follows at the end of a live view says it, with what to do about it.
+    fn model_failed(&self, why: &str) -> String {
+        let goal = self.totals.spec.as_ref().is_some_and(|spec| spec.mode == RunMode::Goal);
+        match self.detail {
+            Detail::Live if goal => String::new(),
+            Detail::Live | Detail::Normal => self.trouble("model", &first_line(why)),
+            Detail::Full => self.trouble("model", &visible(why)),
+        }
+    }
+
     fn collected(&self, path: &str, size_bytes: u64, sha256: &str) -> String {
         let digits = if self.detail == Detail::Full { sha256.len() } else { 12 };
         let sha256: String = sha256.chars().take(digits).collect();
@@ -248,8 +258,9 @@ impl Timeline {
     }
 }
 
-/// `1234 tokens in (1000 cached), 56 out`.
-pub(super) fn tokens(usage: Usage) -> String {
-    let cached = if usage.cached_tokens == 0 { String::new() } else { format!(" ({} cached)", usage.cached_tokens) };
-    format!("{} in{cached}, {} out", count(usage.input_tokens, "token"), usage.output_tokens)
+/// The first line of recorded words, safe to print; says where there is more.
+fn first_line(text: &str) -> String {
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let more = if rest.trim().is_empty() { "" } else { " [...]" };
+    format!("{}{more}", one_line(first, WIDEST))
 }

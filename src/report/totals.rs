@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::style::count;
 use crate::domain::{Entry, Event, ExitReason, Outcome, RunSpec, Status, Usage, Verdict};
 
 /// What a run has come to so far.
@@ -95,6 +96,21 @@ impl Totals {
         }
     }
 
+    /// The counts in words: `2 turns, 3 tool calls (1 failed), 1 check, 2400 tokens in (2000 cached), 112 out`.
+    pub fn counts(&self) -> String {
+        let failed = |failed: u64| if failed == 0 { String::new() } else { format!(" ({failed} failed)") };
+        let mut words =
+            format!("{}, {}{}", count(self.turns, "turn"), count(self.calls, "tool call"), failed(self.failed_calls));
+        if self.checks > 0 {
+            words.push_str(&format!(", {}{}", count(self.checks, "check"), failed(self.failed_checks)));
+        }
+        // A server that counts no tokens has not worked for nothing.
+        if self.usage != Usage::default() {
+            words.push_str(&format!(", {}", tokens(self.usage)));
+        }
+        words
+    }
+
     /// A path as short as it can be: from the workspace where it lies in it.
     pub(super) fn inside<'p>(&self, path: &'p str) -> &'p str {
         let workspace = self.spec.as_ref().map(|spec| spec.workspace.as_str()).filter(|dir| !dir.is_empty());
@@ -109,4 +125,10 @@ pub(super) fn has_failed(outcome: &Outcome) -> bool {
         Status::Failed | Status::Malformed | Status::Unknown => true,
         Status::Ok | Status::Running | Status::Cancelled => outcome.exit.is_some_and(|exit| !exit.is_success()),
     }
+}
+
+/// `1234 tokens in (1000 cached), 56 out`.
+pub(super) fn tokens(usage: Usage) -> String {
+    let cached = if usage.cached_tokens == 0 { String::new() } else { format!(" ({} cached)", usage.cached_tokens) };
+    format!("{} in{cached}, {} out", count(usage.input_tokens, "token"), usage.output_tokens)
 }

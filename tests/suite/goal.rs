@@ -73,6 +73,9 @@ fn main_job_went_well(stage: &Stage, ran: Ran, server: &ModelServer) {
     let stored = std::fs::read_to_string(stage.run_dir().join("artifacts/out/result.txt")).unwrap();
     assert_eq!(stored, "lines: three\n");
     assert!(stage.run_dir().join("report.md").is_file());
+    let cast = std::fs::read_to_string(stage.run_dir().join("sessions/main.cast")).unwrap();
+    let lines: Vec<Value> = cast.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines[0]["version"] == 2 && cast.contains("cat out/result.txt"), "{cast}");
     assert!(!stage.project().join("out").exists(), "the host's project is as it was");
     stage.verifies();
 }

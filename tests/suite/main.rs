@@ -21,3 +21,4 @@ mod small_disk;
 mod stage;
 mod story;
 mod terminal;
+mod view;

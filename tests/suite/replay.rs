@@ -48,7 +48,7 @@ fn agent_to(state_dir: &Path, args: &[&str], out: &mut dyn Write) -> Result<Exit
     }
 }
 
-fn entries(run: &RunDir) -> Vec<Entry> {
+pub(crate) fn entries(run: &RunDir) -> Vec<Entry> {
     Reader::open(run.path()).expect("a run").collect::<Result<_, _>>().expect("a sound transcript")
 }
 
@@ -66,7 +66,7 @@ fn golden() -> PathBuf {
 }
 
 /// What text may hold that goes to a terminal without colours.
-fn assert_harmless(text: &str) {
+pub(crate) fn assert_harmless(text: &str) {
     for c in text.chars() {
         let hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}');
         assert!(c == '\n' || !(c.is_control() || hidden), "{c:?} in {text:?}");
@@ -111,45 +111,6 @@ fn the_report_says_all_that_matters() {
     let closing =
         Closing { run_dir: "/state/runs/X".into(), head_seq: 27, head_hash: "ab".repeat(32), recordings: recordings() };
     insta::assert_snapshot!("report", markdown(&entries(&run), &closing));
-}
-
-#[test]
-fn the_live_view_shows_words_as_they_come_and_the_same_lines() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = record(dir.path());
-    let mut out = Vec::new();
-    let mut live = Live::new(&mut out, LiveOptions::default());
-    for entry in entries(&run) {
-        if matches!(entry.event, Event::ModelAnswered { .. }) {
-            for text in ["I will ", "train it."].map(|text| Progress::Text(text.into())) {
-                live.progress(&text);
-            }
-        }
-        live.progress(&Progress::Output { call: "call_1".into(), tail: "never without a terminal".into() });
-        live.entry(&entry);
-    }
-    drop(live);
-    insta::assert_snapshot!("live", String::from_utf8(out).unwrap());
-}
-
-#[test]
-fn on_a_terminal_the_live_view_takes_back_only_its_own_lines() {
-    let mut out = Vec::new();
-    let mut live = Live::new(
-        &mut out,
-        LiveOptions { colour: false, terminal: true, columns: Some(|| Some(40)), answer_follows: false },
-    );
-    let tail = |tail: &str| Progress::Output { call: "1".into(), tail: tail.into() };
-    live.progress(&tail("a\nb\nc\nd\n"));
-    live.progress(&tail(&format!("{}\n\u{1b}[2J", "wide ".repeat(50))));
-    live.progress(&Progress::Text(format!("hello {}", "again ".repeat(9))));
-    drop(live);
-    let text = String::from_utf8(out).unwrap();
-    let up = "\u{1b}[1A\u{1b}[2K";
-    assert_eq!(text.matches(up).count(), 5, "{text:?}");
-    let text = text.replace(up, "").replace("\r\u{1b}[K", "");
-    assert_harmless(&text);
-    assert!(text.lines().all(|line| line.chars().count() < 40), "{text}");
 }
 
 #[test]

@@ -1,0 +1,148 @@
+//! The live view: what a person sees while a run goes.
+
+use longhaul::domain::{Entry, Event, Observer as _, Outcome, Progress, Status};
+use longhaul::journal::RunDir;
+use longhaul::report::{Live, LiveOptions};
+
+use crate::replay::{assert_harmless, entries};
+use crate::story::record;
+
+/// Begins a terminal's line anew.
+const ANEW: &str = "\r\u{1b}[K";
+
+const TERMINAL: LiveOptions =
+    LiveOptions { colour: false, terminal: true, columns: Some(|| Some(40)), answer_follows: true };
+
+#[test]
+fn the_live_view_shows_words_as_they_come_and_the_same_lines() {
+    let (_dir, entries) = story();
+    let mut out = Vec::new();
+    let mut live = Live::new(&mut out, LiveOptions::default());
+    for entry in entries {
+        if matches!(entry.event, Event::ModelAnswered { .. }) {
+            for text in ["I will ", "train it."].map(|text| Progress::Text(text.into())) {
+                live.progress(&text);
+            }
+        }
+        live.progress(&Progress::Output { call: "call_1".into(), tail: "never without a terminal".into() });
+        live.entry(&entry);
+    }
+    drop(live);
+    insta::assert_snapshot!("live", String::from_utf8(out).unwrap());
+}
+
+#[test]
+fn on_a_terminal_the_live_view_takes_back_only_its_own_lines() {
+    let mut out = Vec::new();
+    let mut live = Live::new(
+        &mut out,
+        LiveOptions { colour: false, terminal: true, columns: Some(|| Some(40)), answer_follows: false },
+    );
+    let tail = |tail: &str| Progress::Output { call: "1".into(), tail: tail.into() };
+    live.progress(&tail("a\nb\nc\nd\n"));
+    live.progress(&tail(&format!("{}\n\u{1b}[2J", "wide ".repeat(50))));
+    live.progress(&Progress::Text(format!("hello {}", "again ".repeat(9))));
+    drop(live);
+    let text = String::from_utf8(out).unwrap();
+    let up = "\u{1b}[1A\u{1b}[2K";
+    assert_eq!(text.matches(up).count(), 5, "{text:?}");
+    let text = text.replace(up, "").replace(ANEW, "");
+    assert_harmless(&text);
+    assert!(text.lines().all(|line| line.chars().count() < 40), "{text}");
+}
+
+fn story() -> (tempfile::TempDir, Vec<Entry>) {
+    let dir = tempfile::tempdir().unwrap();
+    let run: RunDir = record(dir.path());
+    let entries = entries(&run);
+    (dir, entries)
+}
+
+/// What a live view prints when all this passes by.
+fn shown(options: LiveOptions, act: impl FnOnce(&mut Live<&mut Vec<u8>>)) -> String {
+    let mut out = Vec::new();
+    let mut live = Live::new(&mut out, options);
+    act(&mut live);
+    drop(live);
+    String::from_utf8(out).unwrap()
+}
+
+fn kind<'e>(entries: &'e [Entry], kind: &str) -> &'e Entry {
+    entries.iter().find(|entry| entry.event.kind() == kind).unwrap()
+}
+
+#[test]
+fn a_box_that_comes_up_while_the_model_speaks_does_not_cut_its_sentence() {
+    let (_dir, entries) = story();
+    let text = shown(LiveOptions::default(), |live| {
+        live.progress(&Progress::Text("I will ".into()));
+        live.entry(kind(&entries, "box_opened"));
+        live.progress(&Progress::Text("train it.".into()));
+        live.entry(kind(&entries, "model_answered"));
+    });
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[0].ends_with("model     I will train it.") && lines[1].contains("box       local"), "{text}");
+}
+
+#[test]
+fn words_that_stream_in_are_wrapped_below_each_other() {
+    let text = shown(TERMINAL, |live| {
+        for word in "one two three four five six seven eight".split_inclusive(' ') {
+            live.progress(&Progress::Text(word.into()));
+        }
+        live.progress(&Progress::Text("\n".into()));
+    });
+    insta::assert_snapshot!(text.replace(ANEW, ""), @r"
+       0:00  model     one two three four
+                       five six seven eight
+    ");
+}
+
+#[test]
+fn what_the_terminal_echoes_at_the_beginning_of_a_line_is_cleared() {
+    let (_dir, entries) = story();
+    let text = shown(TERMINAL, |live| live.entry(kind(&entries, "turn_interrupted")));
+    assert_eq!(text, format!("{ANEW}   0:00  stopped   turn 2, by Ctrl-C\n"));
+    let plain = shown(LiveOptions::default(), |live| live.entry(kind(&entries, "turn_interrupted")));
+    assert_harmless(&plain);
+}
+
+#[test]
+fn the_summary_of_a_claim_is_shown_only_where_the_answer_is_not() {
+    let (_dir, entries) = story();
+    for (answer_follows, times) in [(true, 0), (false, 1)] {
+        let options = LiveOptions { answer_follows, ..LiveOptions::default() };
+        let text = shown(options, |live| entries.iter().for_each(|entry| live.entry(entry)));
+        assert_eq!(text.matches("Trained: 0.93.").count(), times, "{text}");
+    }
+}
+
+#[test]
+fn the_words_shown_last_are_known() {
+    let (_dir, entries) = story();
+    shown(LiveOptions::default(), |live| {
+        assert!(!live.has_shown("") && !live.has_shown("I will train it."));
+        live.entry(kind(&entries, "model_answered"));
+        assert!(live.has_shown("I will train it.\n") && !live.has_shown("I will"));
+    });
+}
+
+#[test]
+fn a_command_that_went_well_leaves_its_last_lines() {
+    let (_dir, mut entries) = story();
+    let ended = entries.iter_mut().find(|entry| entry.event.kind() == "check_ended").unwrap();
+    let Event::CheckEnded { result } = &mut ended.event else { panic!("a check has ended") };
+    let lines: String = (1..=9).map(|n| format!("\nepoch {n}")).collect();
+    let text = format!("[exit 0 · 1.23 s · 9 lines, 72 bytes]{lines}");
+    result.outcome = Outcome { text, status: Status::Ok, ..result.outcome.clone() };
+    let text = shown(LiveOptions::default(), |live| live.entry(kind(&entries, "check_ended")));
+    insta::assert_snapshot!(text, @r"
+         | [... 5 lines]
+         | epoch 6
+         | epoch 7
+         | epoch 8
+         | epoch 9
+         passed, 1.2 s, 38 B
+    ");
+}
