@@ -92,10 +92,11 @@ impl Shell {
             }
             Dialect::Posix | Dialect::Busybox => "unset ENV\n",
         };
-        let stderr = if flag.is_empty() { "" } else { "\\command exec 2>/dev/tty\n" };
+        // Prompts go to standard error, in busybox to standard output.
+        let streams = if flag.is_empty() { "" } else { "\\command exec >/dev/tty 2>/dev/tty\n" };
         format!(
             "{{ \\command set +eux; }} 2>/dev/null\n\
-             {stderr}{bash}\
+             {streams}{bash}\
              [ \"${{__lh_n-}}\" = {nonce} ] || \\command readonly __lh_n={nonce}\n\
              __lh_q={seq} __lh_a={flag} PS2='> ' PS4='+ '\n\
              __lh_p='{PROMPT}'\n\
@@ -110,7 +111,8 @@ impl Shell {
         format!("\x15 \\. {path}\n")
     }
 
-    /// The file around a command: says that it begins, goes to `cwd`, reads the command at `body`.
+    /// The file around a command: says that it begins, goes to `cwd`, reads the command at `body`. A shell that closed
+    /// its input or output has the terminal back before and after it.
     pub(super) fn wrapper(&self, command: &Wrapped<'_>) -> String {
         let printf = match self.dialect {
             Dialect::Bash => "\\builtin printf",
@@ -128,11 +130,14 @@ impl Shell {
         let prompt_command = if self.dialect == Dialect::Bash { "PROMPT_COMMAND='PS1=$__lh_p'; " } else { "" };
         format!(
             "{{ __lh_q={seq} __lh_a=\n{sane}\
+             {stdout}\n\
              {printf} '\\033[A\\r\\033[J%s\\n\\033]133;C;%s;{seq}\\007' {shown} \"$__lh_n\" >/dev/tty; }} 2>/dev/null\n\
              {cd}{status}\
              \\. {body}\n\
-             {{ __lh_s=$?; PS1=$__lh_p; {prompt_command}\\return \"$__lh_s\"; }} 2>/dev/null\n",
+             {{ __lh_s=$?; {stdin}; {stdout}; PS1=$__lh_p; {prompt_command}\\return \"$__lh_s\"; }} 2>/dev/null\n",
             seq = command.seq,
+            stdin = "\\command [ -t 0 ] || \\command exec </dev/tty",
+            stdout = "\\command [ -t 1 ] || \\command exec >/dev/tty",
             shown = quote(&format!("$ {}", title(command.text))),
             body = quote(command.body),
         )

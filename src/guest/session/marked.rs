@@ -85,7 +85,11 @@ impl Session {
                 }
                 false => format!("the session's shell has ended ({exit}) and the session is closed"),
             };
-            let exit = (active.stage != Stage::Queued).then_some(exit);
+            let exit = match active.stage {
+                Stage::Begun => Some(exit),
+                // Not seen to begin, or over before the shell was given up.
+                Stage::Queued | Stage::Typed | Stage::Rearming => None,
+            };
             self.finish(&inner, &active, exit, self.log.size(), Some(successor));
         }
         drop(inner);
