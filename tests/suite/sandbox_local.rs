@@ -68,6 +68,8 @@ async fn what_a_box_must_not_do_is_refused_to_whoever_runs_this() {
         "test -s /etc/shadow && grep -q '[$]' /etc/shadow",
         "kill -9 1; sleep 0.1; kill -STOP 1; kill -0 1 && false",
         "chroot /proc/1/root true",
+        "chmod 666 /dev/full",
+        "touch /dev/full",
         "echo x >/run/longhaul-bin/agent",
     ];
     for attempt in attempts {

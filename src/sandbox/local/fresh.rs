@@ -57,7 +57,7 @@ fn devices(dev: &Path, rootful: bool) -> io::Result<()> {
     for name in DEVICES {
         let at = dev.join(name);
         fs::write(&at, "")?;
-        mount::bind(&Path::new("/dev").join(name), &at)?;
+        mount::device(&Path::new("/dev").join(name), &at)?;
     }
     for host in processors() {
         let at = dev.join(host.strip_prefix("/dev").unwrap_or(&host));
@@ -66,7 +66,7 @@ fn devices(dev: &Path, rootful: bool) -> io::Result<()> {
         } else {
             fs::write(&at, "")?;
         }
-        mount::bind(&host, &at)?;
+        mount::device(&host, &at)?;
     }
     for (name, to) in [
         ("fd", "/proc/self/fd"),

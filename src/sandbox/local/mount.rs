@@ -60,14 +60,23 @@ pub(super) enum Reach {
 /// # Errors
 /// On kernels older than 5.12, for [`Reach::Below`], when a mount below can't be changed.
 pub(super) fn read_only(at: &Path, reach: Reach) -> io::Result<()> {
+    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    restrict(at, reach, attributes, MountFlags::RDONLY | DATA)
+}
+
+/// Shows a device of the host, or a directory of them, at `at`: they can be read and written, but their modes, owners
+/// and times, which are the host's, can't be changed.
+pub(super) fn device(from: &Path, at: &Path) -> io::Result<()> {
+    bind(from, at)?;
+    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+    restrict(at, Reach::One, attributes, MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC)
+}
+
+/// Adds attributes to a mount; kernels older than 5.12 know them as `flags`.
+fn restrict(at: &Path, reach: Reach, attributes: u64, flags: MountFlags) -> io::Result<()> {
     let path = name(at)?;
     let recursive = if reach == Reach::Below { libc::AT_RECURSIVE } else { 0 };
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
+    let attributes = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: the descriptor is open, the path is a C string, the structure is of the size that is given with it.
     let done = unsafe {
         libc::syscall(
@@ -83,7 +92,7 @@ pub(super) fn read_only(at: &Path, reach: Reach) -> io::Result<()> {
         0 => Ok(()),
         _ => match io::Error::last_os_error() {
             error if error.raw_os_error() == Some(libc::ENOSYS) => {
-                Ok(rustix::mount::mount_remount(at, MountFlags::BIND | MountFlags::RDONLY | DATA, c"")?)
+                Ok(rustix::mount::mount_remount(at, MountFlags::BIND | flags, c"")?)
             }
             error => Err(error),
         },
