@@ -9,24 +9,24 @@ use crate::model_server::{ModelServer, Reply};
 use crate::stage::{Ran, Stage, contents, with_model};
 
 /// The text of the last tool result in a request.
-fn last_result(body: &Value) -> &str {
+pub(crate) fn last_result(body: &Value) -> &str {
     let messages = body["messages"].as_array().unwrap();
     let result = messages.iter().rev().find(|message| message["role"] == "tool");
     result.and_then(|message| message["content"].as_str()).unwrap_or_default()
 }
 
 /// A server that gives these answers one after the other.
-fn server_of(replies: Vec<Reply>) -> ModelServer {
+pub(crate) fn server_of(replies: Vec<Reply>) -> ModelServer {
     let server = ModelServer::start();
     replies.into_iter().for_each(|reply| server.push(reply));
     server
 }
 
-fn finish(summary: &str) -> Reply {
+pub(crate) fn finish(summary: &str) -> Reply {
     Reply::call("finish", &json!({"summary": summary, "artifacts": null, "outcome": null}))
 }
 
-fn shell(command: &str) -> Reply {
+pub(crate) fn shell(command: &str) -> Reply {
     Reply::call(
         "shell",
         &json!({"command": command, "session": null, "cwd": null, "expected_s": null, "yield_s": null}),
@@ -34,7 +34,7 @@ fn shell(command: &str) -> Reply {
 }
 
 /// Asks for a shell, a file and the end, as the model of the main job would.
-fn main_job() -> ModelServer {
+pub(crate) fn main_job() -> ModelServer {
     server_of(vec![
         Reply::answer(
             "I look at the data and count the lines.",
@@ -52,11 +52,11 @@ fn main_job() -> ModelServer {
     ])
 }
 
-const MAIN_JOB: [&str; 4] = ["do", "count the lines of data.txt", "--check", "grep -q three out/result.txt"];
+pub(crate) const MAIN_JOB: [&str; 4] = ["do", "count the lines of data.txt", "--check", "grep -q three out/result.txt"];
 
 /// Everything that must hold after the main job, whatever box it ran in.
 #[track_caller]
-fn main_job_went_well(stage: &Stage, ran: Ran, server: &ModelServer) {
+pub(crate) fn main_job_went_well(stage: &Stage, ran: Ran, server: &ModelServer) {
     let ran = ran.exits_with(0);
     assert_eq!(ran.stdout, "Counted three lines.\n");
     let results: Vec<String> = server.requests().iter().map(|seen| last_result(&seen.body).to_owned()).collect();
@@ -282,7 +282,7 @@ fn an_ordinary_user_gets_the_main_job_done_too() {
 
 /// Waits for a condition of another process that tells of itself only by files.
 #[track_caller]
-fn until(condition: impl Fn() -> bool) {
+pub(crate) fn until(condition: impl Fn() -> bool) {
     let begin = std::time::Instant::now();
     while !condition() {
         assert!(begin.elapsed() < Duration::from_secs(60), "it did not come about within a minute");

@@ -8,6 +8,7 @@ mod boxless;
 mod engines;
 mod goal;
 mod guest;
+mod hostile;
 mod house;
 mod journal;
 mod model_script;
