@@ -17,7 +17,9 @@ pub(super) fn is_within<'a>(path: &Path, places: impl IntoIterator<Item = &'a Pa
 ///
 /// `hidden` are directories that are masked: what is mounted below them is left out.
 pub(super) fn whole(visible: &[Mount], hidden: &[&Path]) -> Vec<PathBuf> {
-    let left_out = || FRESH.iter().map(Path::new).chain(hidden.iter().copied());
+    // Such as the `/sys` of a tree that somebody has mounted for chroot.
+    let kernel = || visible.iter().filter(|mount| !holds_files(&mount.fs)).map(|mount| mount.at.as_path());
+    let left_out = || FRESH.iter().map(Path::new).chain(hidden.iter().copied()).chain(kernel());
     let shown = |mount: &&Mount| holds_files(&mount.fs) && !is_within(&mount.at, left_out());
     visible.iter().filter(shown).map(|mount| mount.at.clone()).collect()
 }
@@ -87,7 +89,9 @@ mod tests {
                     4 1 0:4 / /run rw - tmpfs d rw\n\
                     5 4 0:5 / /run/user/0 rw - tmpfs e rw\n\
                     6 1 0:6 / /var/lib/docker/overlay2/x rw - overlay f rw\n\
-                    7 1 0:7 / /running rw - tmpfs g rw\n";
+                    7 1 0:7 / /running rw - tmpfs g rw\n\
+                    8 1 0:8 / /srv/tree/sys rw - sysfs h rw\n\
+                    9 8 0:9 / /srv/tree/sys/fs/cgroup rw - tmpfs i rw\n";
         let places = whole(&visible(text.as_bytes()), &[Path::new("/var/lib/docker")]);
         assert_eq!(places, ["/", "/home", "/running"].map(PathBuf::from));
     }

@@ -70,8 +70,11 @@ impl<'a> Tree<'a> {
                 self.overlay(at, at, "root", &places)?;
                 continue;
             }
-            if let Err(refused) = self.overlay(at, at, &format!("m{index}"), &places) {
-                self.show_read_only(at, &refused)?;
+            match self.overlay(at, at, &format!("m{index}"), &places) {
+                // Somebody took it away since the table of mounts was read.
+                Err(_) if at.try_exists().is_ok_and(|exists| !exists) => {}
+                Err(refused) => self.show_read_only(at, &refused)?,
+                Ok(()) => {}
             }
         }
         Ok(())
