@@ -152,7 +152,20 @@ impl Fault {
             Remedy::Without(kind) | Remedy::Never(kind) => kind,
         };
         let because = Some(self.because).filter(|because| !because.is_empty());
-        ModelError { kind, what: self.what, because, hint: self.hint }
+        let usual = match kind {
+            ModelErrorKind::Unavailable => Some("try again later, or name another server with OPENAI_BASE_URL"),
+            ModelErrorKind::BadRequest => Some("name another model with `--model`, or see what this server supports"),
+            ModelErrorKind::ContentFilter => Some("say the goal in other words, or name another model with `--model`"),
+            ModelErrorKind::Auth
+            | ModelErrorKind::Quota
+            | ModelErrorKind::Setup
+            | ModelErrorKind::UnknownModel
+            | ModelErrorKind::Protocol
+            | ModelErrorKind::ContextLength
+            | ModelErrorKind::Script => None,
+        };
+        let hint = self.hint.or_else(|| usual.map(str::to_owned));
+        ModelError { kind, what: self.what, because, hint }
     }
 }
 
