@@ -5,6 +5,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use longhaul::domain::RunId;
+
+use crate::small_disk::SmallDisk;
 use crate::stage::{Ran, Stage, contents};
 
 /// A script whose only answer looks at the project's file, and then the end.
@@ -245,6 +248,36 @@ fn without_a_terminal_or_with_a_poor_one_no_escape_is_printed() {
     }
     let ran = stage.run(&["replay", "--step", "last"]).exits_with(2);
     says(&ran, &["without a terminal", "hint: "]);
+}
+
+#[test]
+fn a_full_disk_stops_the_run_loudly_and_leaves_what_was_recorded_and_no_box() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let stage = Stage::new();
+    let file = stage.home().join("flood.toml");
+    let flood = "head -c 600000 /dev/urandom | base64";
+    fs::write(&file, SCRIPT.replace("cat data.txt;", &format!("{flood};"))).unwrap();
+    let model = format!("script:{}", file.display());
+    let on_disk = |args: &[&str]| {
+        let mut program = stage.agent(args);
+        program.env("LONGHAUL_STATE_DIR", &disk.path);
+        ran(program)
+    };
+    let stopped = on_disk(&["do", "x", "--model", &model, "--sandbox", "local"]).exits_with(1);
+    let told = stopped.stderr.rsplit("\nerror: ").next().unwrap();
+    for part in ["the disk is full\n", "  because: No space left", "\nhint: make room with `agent runs du`"] {
+        assert!(told.contains(part), "`{part}` is not in:\n{}", stopped.stderr);
+    }
+    let verified = on_disk(&["verify", "last"]).exits_with(0);
+    assert!(verified.stdout.contains("note: the run has not ended"), "{}", verified.stdout);
+    let run = fs::read_dir(disk.path.join("runs")).unwrap().next().unwrap().unwrap().file_name();
+    let run = RunId::new(run.into_string().unwrap()).unwrap();
+    let state = disk.path.join("runs");
+    assert_eq!(crate::containers::traces(&state, &run), [""; 0]);
+    on_disk(&["runs", "rm", "last"]).exits_with(0);
+    let small = SCRIPT.replace("seq 1 1000", "true");
+    fs::write(&file, small).unwrap();
+    on_disk(&["do", "x", "--model", &model, "--sandbox", "local"]).exits_with(0);
 }
 
 /// Runs a line of shell in which `$AGENT` is the program.

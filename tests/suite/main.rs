@@ -5,6 +5,7 @@
 mod aimock;
 mod bad_input;
 mod boxless;
+mod containers;
 mod engines;
 mod goal;
 mod guest;
@@ -18,6 +19,8 @@ mod replay;
 mod sandbox_contract;
 mod sandbox_docker;
 mod sandbox_local;
+mod screen;
+mod servers;
 mod small_disk;
 mod stage;
 mod story;
