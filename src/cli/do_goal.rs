@@ -34,7 +34,7 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
         OutputFormat::StreamJson => Some(Shared::new(JsonOutput::new(io::stdout(), JsonMode::Stream))),
     };
     let require_verified = args.require_verified;
-    let live = Shared::new(view::live(place));
+    let live = Shared::new(if json.is_some() { view::live_beside_json(place) } else { view::live(place) });
     let over = attempt(&args, &settings, place, live.clone(), json.clone()).await;
     if let Some(json) = json {
         return told_as_json(&json, over, require_verified);

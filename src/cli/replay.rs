@@ -71,7 +71,7 @@ impl ReplayArgs {
             colour,
             detail,
             width: view::width_of_stdout(place),
-            answer_follows: false,
+            ..TimelineOptions::default()
         });
         let keys = self.step.then(Keys::new).transpose()?;
         if keys.is_some() {

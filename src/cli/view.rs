@@ -10,17 +10,23 @@ use crate::report::{Live, LiveOptions, visible, wrapped};
 /// The live view of a run with a goal: on standard error.
 pub(super) fn live(place: &Place) -> Live<io::Stderr> {
     let options = options(place, place.stderr_tty, columns_of_stderr);
-    Live::new(io::stderr(), LiveOptions { answer_follows: one_place(), ..options })
+    Live::new(io::stderr(), LiveOptions { answer_follows: one_place(), trouble_follows: true, ..options })
+}
+
+/// The live view of a run whose end is told as JSON on standard output, and nowhere else.
+pub(super) fn live_beside_json(place: &Place) -> Live<io::Stderr> {
+    Live::new(io::stderr(), options(place, place.stderr_tty, columns_of_stderr))
 }
 
 /// The live view of a chat: on standard output.
 pub(super) fn live_chat(place: &Place) -> Live<io::Stdout> {
-    Live::new(io::stdout(), options(place, place.stdout_tty, columns_of_stdout))
+    let options = options(place, place.stdout_tty, columns_of_stdout);
+    Live::new(io::stdout(), LiveOptions { trouble_follows: true, ..options })
 }
 
 fn options(place: &Place, tty: bool, columns: fn() -> Option<u16>) -> LiveOptions {
     let terminal = tty && place.var("TERM") != Some("dumb");
-    LiveOptions { colour: place.colour(tty), terminal, columns: tty.then_some(columns), answer_follows: false }
+    LiveOptions { colour: place.colour(tty), terminal, columns: tty.then_some(columns), ..LiveOptions::default() }
 }
 
 fn columns_of_stderr() -> Option<u16> {

@@ -31,6 +31,8 @@ pub struct LiveOptions {
     pub columns: Option<fn() -> Option<u16>>,
     /// The answer is printed where this is shown, once the run is over.
     pub answer_follows: bool,
+    /// What stopped the run, if anything did, is printed where this is shown, with what to do about it.
+    pub trouble_follows: bool,
 }
 
 /// Prints progress to a writer. Never fails: a writer that is gone is written to no more.
@@ -53,8 +55,8 @@ pub struct Live<W> {
 impl<W: Write + Send> Live<W> {
     /// A live view on `out`.
     pub fn new(out: W, options: LiveOptions) -> Self {
-        let LiveOptions { colour, answer_follows, .. } = options;
-        let timeline = TimelineOptions { colour, detail: Detail::Live, width: None, answer_follows };
+        let LiveOptions { colour, answer_follows, trouble_follows, .. } = options;
+        let timeline = TimelineOptions { colour, detail: Detail::Live, width: None, answer_follows, trouble_follows };
         Self {
             out,
             options,

@@ -10,7 +10,7 @@ use super::page::Page;
 use super::style::{Style, duration, elapsed, one_line, size};
 use super::totals::{Totals, tokens};
 use super::visible;
-use crate::domain::{BoxFacts, Entry, Event, RunMode, RunSpec, SandboxKind, ToolCall};
+use crate::domain::{BoxFacts, Entry, Event, ExitReason, RunMode, RunSpec, SandboxKind, ToolCall};
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct TimelineOptions {
     pub width: Option<usize>,
     /// The answer is printed below the timeline, so that a live view need not show the summary of a claim.
     pub answer_follows: bool,
+    /// What stopped the run is printed below the timeline, so that a live view need not say it.
+    pub trouble_follows: bool,
 }
 
 /// Renders entries in order; what it renders has no control character but line feeds and its own colours.
@@ -44,6 +46,9 @@ pub struct Timeline {
     page: Page,
     detail: Detail,
     answer_follows: bool,
+    trouble_follows: bool,
+    /// What stopped the run has come and is told below the timeline.
+    told_below: bool,
     totals: Totals,
     /// Calls that have no outcome yet, by id.
     open: HashMap<String, ToolCall>,
@@ -65,8 +70,15 @@ const FIELD: usize = 12;
 impl Timeline {
     /// A timeline that has seen nothing yet.
     pub fn new(options: TimelineOptions) -> Self {
-        let TimelineOptions { colour, detail, width, answer_follows } = options;
-        Self { style: Style { colour }, page: Page { width }, detail, answer_follows, ..Self::default() }
+        let TimelineOptions { colour, detail, width, answer_follows, trouble_follows } = options;
+        Self {
+            style: Style { colour },
+            page: Page { width },
+            detail,
+            answer_follows,
+            trouble_follows,
+            ..Self::default()
+        }
     }
 
     /// The numbers so far.
@@ -126,7 +138,7 @@ impl Timeline {
             }
             Event::CheckEnded { result } => self.checked(result),
             Event::TurnInterrupted { turn } => self.line("stopped", &format!("turn {turn}, by Ctrl-C")),
-            Event::StopAsked { why, .. } => self.line("stop", &visible(why)),
+            Event::StopAsked { reason, why } => self.stop_asked(*reason, why),
             Event::ArtifactCollected { path, size_bytes, sha256, .. } => self.collected(path, *size_bytes, sha256),
             Event::ArtifactRefused { path, why } => {
                 self.trouble("file", &format!("{} left: {}", visible(self.totals.inside(path)), visible(why)))
@@ -240,13 +252,23 @@ impl Timeline {
         out
     }
 
-    /// Ends a run with a goal: what follows at the end of a live view says it, with what to do about it.
-    fn model_failed(&self, why: &str) -> String {
-        let goal = self.totals.spec.as_ref().is_some_and(|spec| spec.mode == RunMode::Goal);
+    fn model_failed(&mut self, why: &str) -> String {
+        // It ends a run with a goal; a chat may go on.
+        self.told_below =
+            self.trouble_follows && self.totals.spec.as_ref().is_some_and(|spec| spec.mode == RunMode::Goal);
         match self.detail {
-            Detail::Live if goal => String::new(),
+            Detail::Live if self.told_below => String::new(),
             Detail::Live | Detail::Normal => self.trouble("model", &first_line(why)),
             Detail::Full => self.trouble("model", &visible(why)),
+        }
+    }
+
+    fn stop_asked(&mut self, reason: ExitReason, why: &str) -> String {
+        self.told_below = self.trouble_follows && is_trouble(reason);
+        match self.detail {
+            Detail::Live if self.told_below => String::new(),
+            Detail::Live | Detail::Normal => self.line("stop", &first_line(why)),
+            Detail::Full => self.line("stop", &visible(why)),
         }
     }
 
@@ -255,6 +277,25 @@ impl Timeline {
         let sha256: String = sha256.chars().take(digits).collect();
         let path = visible(self.totals.inside(path));
         self.line("file", &format!("{path} ({}, sha256 {})", size(size_bytes), visible(&sha256)))
+    }
+}
+
+/// Whether a run that is asked to stop for this reason met trouble, which has causes and remedies to be told.
+fn is_trouble(reason: ExitReason) -> bool {
+    match reason {
+        ExitReason::Internal
+        | ExitReason::Usage
+        | ExitReason::Refused
+        | ExitReason::SandboxUnavailable
+        | ExitReason::ProviderUnavailable
+        | ExitReason::Auth => true,
+        ExitReason::Done
+        | ExitReason::Failed
+        | ExitReason::NeedsHuman
+        | ExitReason::Budget
+        | ExitReason::Unverified
+        | ExitReason::Interrupted
+        | ExitReason::Terminated => false,
     }
 }
 

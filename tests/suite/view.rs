@@ -10,8 +10,13 @@ use crate::story::record;
 /// Begins a terminal's line anew.
 const ANEW: &str = "\r\u{1b}[K";
 
-const TERMINAL: LiveOptions =
-    LiveOptions { colour: false, terminal: true, columns: Some(|| Some(40)), answer_follows: true };
+const TERMINAL: LiveOptions = LiveOptions {
+    colour: false,
+    terminal: true,
+    columns: Some(|| Some(40)),
+    answer_follows: true,
+    trouble_follows: true,
+};
 
 #[test]
 fn the_live_view_shows_words_as_they_come_and_the_same_lines() {
@@ -34,10 +39,7 @@ fn the_live_view_shows_words_as_they_come_and_the_same_lines() {
 #[test]
 fn on_a_terminal_the_live_view_takes_back_only_its_own_lines() {
     let mut out = Vec::new();
-    let mut live = Live::new(
-        &mut out,
-        LiveOptions { colour: false, terminal: true, columns: Some(|| Some(40)), answer_follows: false },
-    );
+    let mut live = Live::new(&mut out, TERMINAL);
     let tail = |tail: &str| Progress::Output { call: "1".into(), tail: tail.into() };
     live.progress(&tail("a\nb\nc\nd\n"));
     live.progress(&tail(&format!("{}\n\u{1b}[2J", "wide ".repeat(50))));
@@ -116,6 +118,18 @@ fn the_summary_of_a_claim_is_shown_only_where_the_answer_is_not() {
         let text = shown(options, |live| entries.iter().for_each(|entry| live.entry(entry)));
         assert_eq!(text.matches("Trained: 0.93.").count(), times, "{text}");
     }
+}
+
+#[test]
+fn what_stopped_a_run_is_left_to_those_who_tell_it_below() {
+    let (_dir, entries) = story();
+    let end = [kind(&entries, "run_started"), kind(&entries, "model_failed"), kind(&entries, "run_ended")];
+    let told = |trouble_follows| {
+        let options = LiveOptions { trouble_follows, ..LiveOptions::default() };
+        shown(options, |live| end.into_iter().for_each(|entry| live.entry(entry)))
+    };
+    assert!(told(true).contains("verified: what stopped the run is said below\n") && !told(true).contains("closed"));
+    assert!(told(false).contains("model     the server closed the connection\n"), "{}", told(false));
 }
 
 #[test]

@@ -23,7 +23,11 @@ impl Timeline {
             Verdict::Failed | Verdict::Error => self.style.bad(end.verdict.word()),
         };
         let lead = format!("{}: ", self.style.bold(&word));
-        let why = if self.detail == Detail::Full { visible(&end.why).into_owned() } else { first_line(&end.why) };
+        let why = match self.detail {
+            Detail::Live if self.told_below => "what stopped the run is said below".to_owned(),
+            Detail::Live | Detail::Normal => first_line(&end.why),
+            Detail::Full => visible(&end.why).into_owned(),
+        };
         let mut out = "\n".to_owned() + &self.page.paragraph(&lead, 2, &why);
         out.push_str(&self.numbers());
         let answer = end.answer.trim();
