@@ -89,6 +89,9 @@ fn a_signal_in_the_middle_leaves_nothing_of_any_box() {
         }
         let (stage, server) = (Stage::new(), server_of(vec![shell("sleep 600"), finish("never")]));
         let child = stuck(&stage, &server, engine);
+        let refused = stage.run(&["runs", "rm", "last"]).exits_with(2);
+        let driven = format!("is driven by process {}", child.id());
+        assert!(refused.stderr.contains(&driven) && refused.stderr.contains("hint: "), "{}", refused.stderr);
         Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
         let ran = Ran::of(&child.wait_with_output().unwrap()).exits_with(code);
         let run = run_of(&stage);

@@ -6,7 +6,7 @@ use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use serde_json::json;
 
 use crate::goal::{finish, server_of, shell};
-use crate::model_server::Reply;
+use crate::model_server::{ModelServer, Reply};
 use crate::stage::{Ran, Stage};
 
 /// What a terminal would obey or an eye would miss, for a shell's `printf`.
@@ -65,36 +65,51 @@ fn attack() -> Vec<Reply> {
     ]
 }
 
-#[test]
-fn hostile_output_names_and_words_never_steer_the_terminal() {
-    let stage = Stage::new();
-    let server = server_of(attack());
+/// Runs the program on a terminal of its own; its exit code and all that the terminal was sent.
+fn on_a_terminal(stage: &Stage, server: &ModelServer, goal: &str, vars: &[(&str, &str)]) -> (u32, String) {
     let pty = native_pty_system().openpty(PtySize { rows: 40, cols: 100, pixel_width: 0, pixel_height: 0 }).unwrap();
     let mut program = CommandBuilder::new(env!("CARGO_BIN_EXE_agent"));
-    program.args(["do", "be\u{1b}]0;evil\u{7} careful\u{202e}", "--sandbox", "local"]);
+    program.args(["do", goal, "--sandbox", "local"]);
     program.cwd(stage.project());
     program.env_clear();
-    let key = "sk-test-0123456789abcdef";
     let (home, state) = (stage.home(), stage.state());
-    for (name, value) in [
+    let usual = [
         ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"),
         ("HOME", home.to_str().unwrap()),
         ("LONGHAUL_STATE_DIR", state.to_str().unwrap()),
-        ("TERM", "xterm-256color"),
         ("OPENAI_BASE_URL", server.base_url()),
-        ("OPENAI_API_KEY", key),
+        ("OPENAI_API_KEY", "sk-test-0123456789abcdef"),
         ("LONGHAUL_MODEL", "fake"),
-    ] {
-        program.env(name, value);
-    }
+    ];
+    usual.iter().chain(vars).for_each(|(name, value)| program.env(name, value));
     let mut child = pty.slave.spawn_command(program).unwrap();
     drop(pty.slave);
     let (mut reader, mut screen) = (pty.master.try_clone_reader().unwrap(), Vec::new());
     // The end of a terminal's other side is an error.
     let _ = reader.read_to_end(&mut screen);
     let status = child.wait().unwrap();
-    let screen = String::from_utf8(screen).expect("what is shown is text");
-    assert_eq!(status.exit_code(), 0, "{screen}");
+    (status.exit_code(), String::from_utf8(screen).expect("what is shown is text"))
+}
+
+#[test]
+fn a_poor_terminal_is_sent_no_escape_and_one_without_colour_no_colour() {
+    let begun = "echo one; sleep 1; echo two";
+    let (stage, server) = (Stage::new(), server_of(vec![shell(begun), finish("done")]));
+    let (code, screen) = on_a_terminal(&stage, &server, "count", &[("TERM", "dumb")]);
+    assert!(code == 0 && !screen.contains('\u{1b}'), "{code}: {screen:?}");
+    let (stage, server) = (Stage::new(), server_of(vec![shell(begun), finish("done")]));
+    let (code, screen) = on_a_terminal(&stage, &server, "count", &[("TERM", "xterm"), ("NO_COLOR", "1")]);
+    let colour = regex::Regex::new("\u{1b}\\[[0-9;]*m").unwrap();
+    assert!(code == 0 && !colour.is_match(&screen), "{code}: {screen:?}");
+}
+
+#[test]
+fn hostile_output_names_and_words_never_steer_the_terminal() {
+    let stage = Stage::new();
+    let server = server_of(attack());
+    let goal = "be\u{1b}]0;evil\u{7} careful\u{202e}";
+    let (code, screen) = on_a_terminal(&stage, &server, goal, &[("TERM", "xterm-256color")]);
+    assert_eq!(code, 0, "{screen}");
     assert!(screen.contains("\u{1b}["), "a terminal is shown colours");
     is_harmless("the screen", &without_ours(&screen));
     let results = stage.events_of("tool_ended");
