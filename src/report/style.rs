@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use super::visible_line;
 
+/// Ends all emphasis.
+const RESET: &str = "\u{1b}[0m";
+
 /// Emphasis, or none: colour never carries meaning alone.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Style {
@@ -33,7 +36,12 @@ impl Style {
     }
 
     fn sgr(self, code: &str, text: &str) -> String {
-        if self.colour && !text.is_empty() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if !self.colour || text.is_empty() {
+            return text.to_owned();
+        }
+        // Emphasis within emphasis ends alone.
+        let text = text.replace(RESET, &format!("{RESET}\u{1b}[{code}m"));
+        format!("\u{1b}[{code}m{text}{RESET}")
     }
 }
 
@@ -91,6 +99,14 @@ mod tests {
         let sizes: Vec<String> = [12, 3_456, 5_678_901, 1_200_000_000].into_iter().map(size).collect();
         assert_eq!(sizes, ["12 B", "3.4 kB", "5.6 MB", "1.2 GB"]);
         assert_eq!(count(1, "turn") + &count(0, "turn"), "1 turn0 turns");
+    }
+
+    #[test]
+    fn emphasis_within_emphasis_ends_alone() {
+        let style = Style { colour: true };
+        let nested = style.dim(&format!("{}, 1 s", style.bad("exit 1")));
+        assert_eq!(nested, "\u{1b}[2m\u{1b}[31mexit 1\u{1b}[0m\u{1b}[2m, 1 s\u{1b}[0m");
+        assert_eq!(Style::default().dim("a"), "a");
     }
 
     #[test]
