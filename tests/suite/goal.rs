@@ -280,6 +280,32 @@ fn an_ordinary_user_gets_the_main_job_done_too() {
     main_job_went_well(&stage, ran, &server);
 }
 
+#[test]
+fn a_chroot_is_no_obstacle_for_root() {
+    if !rustix::process::geteuid().is_root() {
+        return; // An ordinary user can't enter a chroot.
+    }
+    const IN_CHROOT: &str = r#"
+        root=$1; shift
+        for dir in bin dev etc home lib lib64 proc root sbin sys tmp usr var; do
+            [ -L "/$dir" ] && { cp -P "/$dir" "$root/$dir"; continue; }
+            [ -d "/$dir" ] && mkdir "$root/$dir" && mount --rbind "/$dir" "$root/$dir"
+        done
+        exec chroot "$root" sh -c 'cd "$0" && exec "$@"' "$PWD" "$@"
+    "#;
+    let (stage, server) = (Stage::new(), main_job());
+    let root = stage.project().parent().unwrap().join("root");
+    std::fs::create_dir(&root).unwrap();
+    // The test's own build may lie where the chroot does not lead.
+    let agent = stage.project().parent().unwrap().join("agent");
+    std::fs::copy(env!("CARGO_BIN_EXE_agent"), &agent).unwrap();
+    let mut program = Command::new("unshare");
+    program.args(["-m", "sh", "-euc", IN_CHROOT, "sh"]).arg(&root).arg(&agent);
+    let mut program = stage.as_it_is(program, &[&MAIN_JOB[..], &["--sandbox", "local"]].concat());
+    with_model(&mut program, &server);
+    main_job_went_well(&stage, Ran::of(&program.output().unwrap()), &server);
+}
+
 /// Waits for a condition of another process that tells of itself only by files.
 #[track_caller]
 pub(crate) fn until(condition: impl Fn() -> bool) {

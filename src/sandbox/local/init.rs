@@ -12,6 +12,7 @@ use std::path::Path;
 use nix::sched::CloneFlags;
 use rustix::process::{Resource, Rlimit};
 
+use super::reroot::reroot;
 use super::tree::Tree;
 use super::{fresh, harden, mount};
 use crate::domain::Capability;
@@ -89,6 +90,7 @@ fn build(plan: &Plan, starter: &OwnedFd) -> Result<Option<Standing>, StepError> 
     let users = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
     if plan.rootful {
         enter(CloneFlags::CLONE_NEWNS, "mount")?;
+        reroot().during(|| "leave the chroot that it was started in".to_owned())?;
     } else {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         enter(users, "user")?;

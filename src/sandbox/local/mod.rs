@@ -12,6 +12,7 @@ mod mount;
 
 mod plan;
 mod probe;
+mod reroot;
 
 mod tree;
 

@@ -70,6 +70,10 @@ impl<'a> Tree<'a> {
                 self.overlay(at, at, "root", &places)?;
                 continue;
             }
+            // A mount below one that is not shown, such as below a second `/sys` or another chroot's `/dev`.
+            if !self.inside(at).exists() {
+                continue;
+            }
             match self.overlay(at, at, &format!("m{index}"), &places) {
                 // Somebody took it away since the table of mounts was read.
                 Err(_) if at.try_exists().is_ok_and(|exists| !exists) => {}
