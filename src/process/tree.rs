@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn everything_below_is_killed_and_the_root_is_not() {
-        let script = "sleep 1000 & (sleep 1000 & sleep 1000) & wait; wait; read line";
+        // The `:` keeps the inner shell: it would make way for its last command otherwise.
+        let script = "sleep 1000 & (sleep 1000 & sleep 1000; :) & wait; wait; read line";
         let mut shell = std::process::Command::new("sh")
             .args(["-c", script])
             .stdin(std::process::Stdio::piped())
