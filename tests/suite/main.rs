@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can not go on fails, and says where")]
 
 mod aimock;
+mod at_a_terminal;
 mod bad_input;
 mod boxless;
 mod containers;

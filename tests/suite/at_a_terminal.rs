@@ -1,0 +1,145 @@
+//! What needs a real terminal: a chat, and looking into a run from another one.
+
+use std::io::{Read, Write};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use portable_pty::{Child, CommandBuilder, PtySize, native_pty_system};
+
+use crate::stage::Stage;
+
+const SCRIPT: &str = r#"
+[[turn]]
+say = "Hello to you."
+[[turn]]
+[[turn.call]]
+tool = "shell"
+arguments = { command = "echo in the box; sleep 600" }
+[[turn]]
+expect = ["interrupted", "still there"]
+say = "As you wish."
+"#;
+
+/// A program on a terminal of its own.
+struct Terminal {
+    child: Box<dyn Child + Send + Sync>,
+    keys: Box<dyn Write + Send>,
+    printed: Receiver<Vec<u8>>,
+    text: String,
+    seen: usize,
+}
+
+impl Terminal {
+    fn run(stage: &Stage, args: &[&str]) -> Self {
+        let pty = native_pty_system().openpty(PtySize { rows: 40, cols: 100, ..PtySize::default() }).unwrap();
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_agent"));
+        command.args(args);
+        command.cwd(stage.project());
+        command.env_clear();
+        for (name, value) in [("PATH", "/usr/bin:/bin:/usr/sbin:/sbin"), ("TERM", "xterm"), ("NO_COLOR", "1")] {
+            command.env(name, value);
+        }
+        command.env("HOME", stage.home());
+        command.env("LONGHAUL_STATE_DIR", stage.state());
+        let child = pty.slave.spawn_command(command).unwrap();
+        let mut reader = pty.master.try_clone_reader().unwrap();
+        let keys = pty.master.take_writer().unwrap();
+        let (send, printed) = channel();
+        std::thread::spawn(move || {
+            // The terminal lives as long as somebody reads it.
+            let _master = pty.master;
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = reader.read(&mut buffer) {
+                if send.send(buffer[..read].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, keys, printed, text: String::new(), seen: 0 }
+    }
+
+    /// Waits until `words` are printed after what was waited for last.
+    #[track_caller]
+    fn until(&mut self, words: &str) {
+        loop {
+            if let Some(at) = self.text[self.seen..].find(words) {
+                self.seen += at + words.len();
+                return;
+            }
+            match self.printed.recv_timeout(Duration::from_secs(30)) {
+                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("`{words}` did not come; printed so far:\n{}", self.text),
+            }
+        }
+    }
+
+    fn type_keys(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+        self.keys.flush().unwrap();
+    }
+}
+
+#[test]
+fn a_person_is_answered_may_interrupt_and_leaves() {
+    let stage = Stage::new();
+    let script = stage.home().join("script.toml");
+    std::fs::write(&script, SCRIPT).unwrap();
+    let model = format!("script:{}", script.display());
+    let mut chat = Terminal::run(&stage, &["chat", "--sandbox", "local", "--model", &model]);
+    chat.until("> ");
+    chat.type_keys("hello\r");
+    chat.until("Hello to you.");
+    chat.until("> ");
+    chat.type_keys("/stauts\r");
+    chat.until("did you mean /status?");
+    chat.until("> ");
+    chat.type_keys("/status\r");
+    chat.until("so far   1 turn");
+    chat.until("> ");
+    chat.type_keys("start something\r");
+    chat.until("$ echo in the box");
+    chat.until("in the box");
+    chat.type_keys("\x03");
+    chat.until("by Ctrl-C");
+    chat.until("> ");
+    chat.type_keys("still there\r");
+    chat.until("As you wish.");
+    chat.until("> ");
+    chat.type_keys("\x04");
+    chat.until("the person ended the chat");
+    assert_eq!(chat.child.wait().unwrap().exit_code(), 0);
+    let said: Vec<_> = stage.events_of("user_said").iter().map(|event| event["text"].clone()).collect();
+    assert_eq!(said, ["hello", "start something", "still there"]);
+    assert_eq!(stage.events_of("turn_interrupted").len(), 1);
+    assert_eq!(stage.events_of("box_closed")[0]["removed"], true);
+    assert!(std::fs::read_to_string(stage.state().join("chat_history")).unwrap().contains("start something"));
+    stage.verifies();
+}
+
+#[test]
+fn a_person_looks_into_a_run_from_another_terminal_and_takes_part_when_asked_to() {
+    const COMMAND: &str = "echo ask; read answer; echo got=$answer; exit 7";
+    let stage = Stage::new();
+    let script = stage.home().join("script.toml");
+    let calls = format!(
+        "[[turn]]\n[[turn.call]]\ntool = 'shell'\narguments = {{ command = '{COMMAND}', session = 'work', yield_s = 60 }}\n\
+         [[turn]]\nexpect = ['exit 7', 'got=by hand']\n[[turn.call]]\ntool = 'finish'\narguments = {{ summary = 'seen' }}\n"
+    );
+    std::fs::write(&script, calls).unwrap();
+    let model = format!("script:{}", script.display());
+    let mut run = Terminal::run(&stage, &["do", "ask", "--sandbox", "local", "--model", &model]);
+    run.until("| ask");
+    let mut watcher = Terminal::run(&stage, &["attach", "last", "work"]);
+    watcher.until("q or Ctrl-C leaves");
+    watcher.until("ask");
+    watcher.type_keys("not heard\rq");
+    watcher.until("left; the run goes on");
+    assert_eq!(watcher.child.wait().unwrap().exit_code(), 0);
+    let mut helper = Terminal::run(&stage, &["attach", "--write"]);
+    helper.until("ask");
+    helper.type_keys("by hand\r");
+    helper.until("got=by hand");
+    run.until("the model says it is done");
+    assert_eq!(run.child.wait().unwrap().exit_code(), 0);
+    stage.verifies();
+}
