@@ -135,10 +135,10 @@ fn a_person_looks_into_a_run_from_another_terminal_and_takes_part_when_asked_to(
     watcher.type_keys("not heard\rq");
     watcher.until("left; the run goes on");
     assert_eq!(watcher.child.wait().unwrap().exit_code(), 0);
-    let mut helper = Terminal::run(&stage, &["attach", "--write"]);
-    helper.until("ask");
-    helper.type_keys("by hand\r");
-    helper.until("got=by hand");
+    let mut partner = Terminal::run(&stage, &["attach", "--write"]);
+    partner.until("ask");
+    partner.type_keys("by hand\r");
+    partner.until("got=by hand");
     run.until("the model says it is done");
     assert_eq!(run.child.wait().unwrap().exit_code(), 0);
     stage.verifies();

@@ -16,6 +16,7 @@ mod journal;
 mod model_script;
 mod model_server;
 mod model_wire;
+mod recorded;
 mod replay;
 mod sandbox_contract;
 mod sandbox_docker;

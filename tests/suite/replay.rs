@@ -74,17 +74,6 @@ pub(crate) fn assert_harmless(text: &str) {
 }
 
 #[test]
-#[ignore = "writes the golden transcript of this format version, once"]
-fn write_the_golden_transcript() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = record(dir.path());
-    fs::create_dir_all(golden().parent().unwrap()).unwrap();
-    assert!(!golden().exists(), "golden transcripts are never written again");
-    let copied = std::process::Command::new("cp").arg("-r").arg(run.path()).arg(golden()).status().unwrap();
-    assert!(copied.success());
-}
-
-#[test]
 fn the_golden_transcript_reads_and_verifies_for_ever() {
     let report = verify(&golden()).unwrap();
     assert!(report.is_sound() && report.notes.is_empty(), "{report:?}");
