@@ -51,7 +51,8 @@ async fn type_in(session: Rc<Session>, mut typed: mpsc::Receiver<Bytes>) {
 
 async fn follow(session: &Session, born: Born) -> Exit {
     let Born { pty, mut exit, nonce } = born;
-    let mut intake = Intake { session, scanner: MarkScanner::new(nonce, session.log.size()), buffer: vec![0; PIECE] };
+    let scanner = MarkScanner::new(nonce, session.log.size());
+    let mut intake = Intake { session, scanner, queries: CursorQueries::default(), buffer: vec![0; PIECE] };
     let mut patience = FIRST_LOOK;
     let mut look = std::pin::pin!(sleep(patience));
     let mut hung_up = false;
@@ -83,6 +84,7 @@ async fn follow(session: &Session, born: Born) -> Exit {
 struct Intake<'a> {
     session: &'a Session,
     scanner: MarkScanner,
+    queries: CursorQueries,
     buffer: Vec<u8>,
 }
 
@@ -121,5 +123,50 @@ impl Intake<'_> {
         self.session.log.append(bytes, Instant::now());
         let session = self.session;
         self.scanner.feed(bytes, |found| session.marked(found));
+        if self.queries.feed(bytes) {
+            session.answer_cursor_query();
+        }
+    }
+}
+
+/// Finds the question where the cursor is, wherever the output is cut.
+#[derive(Debug, Default)]
+struct CursorQueries {
+    matched: usize,
+}
+
+impl CursorQueries {
+    const QUERY: &[u8] = b"\x1b[6n";
+
+    /// Whether a question ends in `bytes`.
+    fn feed(&mut self, bytes: &[u8]) -> bool {
+        let mut found = false;
+        for &byte in bytes {
+            self.matched = match byte {
+                _ if byte == Self::QUERY[self.matched] => self.matched + 1,
+                0x1b => 1,
+                _ => 0,
+            };
+            if self.matched == Self::QUERY.len() {
+                found = true;
+                self.matched = 0;
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CursorQueries;
+
+    #[test]
+    fn a_question_is_found_wherever_it_is_cut() {
+        let text = b"$ \x1b[\x1b[6n rest";
+        for cut in 0..text.len() {
+            let mut queries = CursorQueries::default();
+            assert!(queries.feed(&text[..cut]) | queries.feed(&text[cut..]), "cut at {cut}");
+            assert!(!queries.feed(b"\x1b[6;1n"));
+        }
     }
 }

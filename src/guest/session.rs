@@ -21,7 +21,7 @@ use super::command::Command;
 use super::facts::{Interrupted, OpenSession, Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize};
 use super::log::RawLog;
 use super::pty::{Program, Pty};
-use super::shell::{Shell, Wrapped, title};
+use super::shell::{Dialect, Shell, Wrapped, title};
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, require_dir, signal_group, signal_process};
 use super::{life, proc};
 use crate::domain::{Exit, SessionName};
@@ -120,7 +120,7 @@ impl Session {
         let mut env = boss.setup.base_env.clone();
         env.extend(ask.env);
         let user_rc = match shell.dialect {
-            super::shell::Dialect::Bash => env.get("HOME").map(|home| format!("{home}/.bashrc")),
+            Dialect::Bash => env.get("HOME").map(|home| format!("{home}/.bashrc")),
             _ => env.get("ENV").cloned(),
         };
         let (keys, typed) = mpsc::channel(TYPED_AHEAD);
@@ -191,6 +191,20 @@ impl Session {
         }
         let full = |_| refuse(RefusalKind::Full, format!("nothing reads what is typed into session `{}`", self.name));
         self.keys.try_send(keys).map_err(full)
+    }
+
+    /// Tells a shell at its prompt where the cursor is, if it is one that asks.
+    ///
+    /// busybox's line editor asks at each prompt and waits 20 ms for a terminal to answer. It only wants to know whether
+    /// something stands before the prompt: the first column says no. What asks while a command runs is left to a person's
+    /// terminal.
+    pub(super) fn answer_cursor_query(&self) {
+        let inner = self.inner.borrow();
+        let runs = inner.active.as_ref().is_some_and(|active| active.stage == Stage::Begun);
+        if inner.shell.dialect == Dialect::Busybox && !runs {
+            // A queue that is full of keys is an answer too.
+            let _ = self.keys.try_send(Bytes::from_static(b"\x1b[1;1R"));
+        }
     }
 
     /// Sends SIGINT to the foreground process group.
