@@ -3,7 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::tcgetwinsize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use super::target::{of_store, store};
 use super::{Failure, Place};
 use crate::domain::{ExitReason, SessionName};
 use crate::guest::{Client, Event, GuestError, TermSize};
+use crate::process::RawMode;
 use crate::sandbox::reach;
 
 /// Ctrl-]: leaves a session that is typed into.
@@ -72,7 +73,7 @@ async fn through_tmux(client: &Client, mut argv: Vec<String>, write: bool) -> Re
     }
     let mut events = client.events();
     let pty = client.open_pty(argv, window()).await?;
-    let _raw = RawMode::enter();
+    let _screen = Screen::take();
     let mut keys = keys();
     let mut resized = signal(SignalKind::window_change()).map_err(GuestError::Protocol)?;
     loop {
@@ -103,7 +104,7 @@ async fn watch(client: &Client, session: &SessionName, write: bool) -> Result<()
     let leave = if write { "Ctrl-]" } else { "q or Ctrl-C" };
     let _ = write!(io::stdout(), "[session {session}; {leave} leaves]\r\n");
     let mut at = info.log_size.saturating_sub(LOOK_BACK);
-    let _raw = RawMode::enter();
+    let _screen = Screen::take();
     let mut keys = keys();
     let mut view = PlainView::default();
     loop {
@@ -148,26 +149,19 @@ fn keys() -> mpsc::Receiver<Vec<u8>> {
     receiver
 }
 
-/// Standard input as single keys, until dropped; then as it was, and the cursor visible.
-struct RawMode(Option<Termios>);
+/// The person's terminal while it shows the view; then as it was, and the cursor visible.
+struct Screen {
+    _keys: RawMode,
+}
 
-impl RawMode {
-    fn enter() -> Self {
-        let Ok(before) = tcgetattr(io::stdin()) else { return Self(None) };
-        let mut raw = before.clone();
-        raw.make_raw();
-        match tcsetattr(io::stdin(), OptionalActions::Now, &raw) {
-            Ok(()) => Self(Some(before)),
-            Err(_) => Self(None),
-        }
+impl Screen {
+    fn take() -> Self {
+        Self { _keys: RawMode::enter() }
     }
 }
 
-impl Drop for RawMode {
+impl Drop for Screen {
     fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = tcsetattr(io::stdin(), OptionalActions::Flush, before);
-            let _ = io::stdout().write_all(b"\x1b[?1049l\x1b[?25h\x1b[0m");
-        }
+        let _ = io::stdout().write_all(b"\x1b[?1049l\x1b[?25h\x1b[0m");
     }
 }

@@ -5,11 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-
 use super::frame::encode;
 use super::view::Look;
 use crate::domain::SessionName;
+use crate::process::RawMode;
 
 /// Shows a session of the guest behind `socket` on standard input and output until either is closed.
 ///
@@ -48,27 +47,5 @@ fn pass_output(stream: &UnixStream) -> io::Result<()> {
         }
         stdout.write_all(&buffer[..read])?;
         stdout.flush()?;
-    }
-}
-
-/// Standard input as single keys, until dropped.
-struct RawMode(Option<Termios>);
-
-impl RawMode {
-    fn enter() -> Self {
-        let Ok(before) = tcgetattr(io::stdin()) else { return Self(None) };
-        let mut raw = before.clone();
-        raw.make_raw();
-        // A terminal that refuses is shown as it is.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &raw);
-        Self(Some(before))
-    }
-}
-
-impl Drop for RawMode {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
-        }
     }
 }

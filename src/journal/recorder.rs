@@ -85,17 +85,7 @@ impl Recorder {
         let head = Head::start();
         let head_file = HeadFile::place(run.path(), &head).map_err(ReopenError::Io)?;
         sync_directory(run).map_err(ReopenError::Io)?;
-        Ok(Self {
-            file: Arc::new(file),
-            length: 0,
-            unsynced: false,
-            head,
-            head_file,
-            clock,
-            redactor,
-            failed: false,
-            _lock: lock,
-        })
+        Ok(Self::over(file, 0, (head, head_file), clock, redactor, lock))
     }
 
     /// Takes a transcript up where it ends; a torn last line is cut off, on disk, and told of.
@@ -122,18 +112,19 @@ impl Recorder {
         let file = OpenOptions::new().append(true).open(run.journal()).map_err(ReopenError::Io)?;
         file.set_len(length).and_then(|()| file.sync_all()).map_err(ReopenError::Io)?;
         let head_file = HeadFile::place(run.path(), &head).map_err(ReopenError::Io)?;
-        let recorder = Self {
-            file: Arc::new(file),
-            length,
-            unsynced: false,
-            head,
-            head_file,
-            clock,
-            redactor,
-            failed: false,
-            _lock: lock,
-        };
-        Ok((recorder, torn))
+        Ok((Self::over(file, length, (head, head_file), clock, redactor, lock), torn))
+    }
+
+    fn over(
+        file: File,
+        length: u64,
+        (head, head_file): (Head, HeadFile),
+        clock: Arc<dyn Clock>,
+        redactor: Arc<Redactor>,
+        lock: RunLock,
+    ) -> Self {
+        let file = Arc::new(file);
+        Self { file, length, unsynced: false, head, head_file, clock, redactor, failed: false, _lock: lock }
     }
 
     /// The last entry's place and hash.
