@@ -237,7 +237,7 @@ impl Client {
     }
 
     /// Puts `content` in the place of a file inside the box, all or nothing; directories above it are made. An old
-    /// file keeps its mode and owner, a new one gets `mode` or what the umask leaves.
+    /// file keeps its owner; the mode is `mode`, else the old one's, else what the umask leaves.
     ///
     /// # Errors
     /// [`GuestError::Refused`] when it may not be written, is no regular file, or the disk is full.

@@ -30,7 +30,8 @@ pub(super) fn read(path: &str, offset: u64, len: u64) -> Result<(FileInfo, Vec<u
     Ok((info(&real, &meta), bytes))
 }
 
-/// Replaces a file, all or nothing. The old one's mode and owner are kept, a link to it stays a link.
+/// Replaces a file, all or nothing. The old one's owner is kept, and its mode unless another is given; a link to it
+/// stays a link.
 pub(super) fn write(path: &str, content: &[u8], mode: Option<u32>) -> Result<FileInfo, Refusal> {
     let target = match resolve(path) {
         Ok(real) => real,
@@ -108,8 +109,8 @@ fn replace(target: &Path, content: &[u8], mode: Option<u32>, old: Option<&fs::Me
     let mut file = tempfile::Builder::new().prefix(".longhaul-").tempfile_in(parent)?;
     file.write_all(content)?;
     let mode = match (old, mode) {
-        (Some(old), _) => old.mode() & 0o7777,
-        (None, Some(mode)) => mode & 0o777,
+        (_, Some(mode)) => mode & 0o777,
+        (Some(old), None) => old.mode() & 0o7777,
         (None, None) => 0o666 & !umask(),
     };
     if let Some(old) = old {
@@ -163,6 +164,8 @@ mod tests {
         assert_eq!((made.mode, made.size, made.kind), (0o755, 3, FileKind::File));
         std::os::unix::fs::symlink("a/b/script", at("link")).unwrap();
         assert_eq!(write(&at("link"), b"three", None).unwrap().mode, 0o755);
+        assert_eq!(write(&at("link"), b"three", Some(0o640)).unwrap().mode, 0o640);
+        assert_eq!(write(&at("link"), b"three", Some(0o755)).unwrap().mode, 0o755);
         assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
         assert_eq!(read(&at("a/b/script"), 1, 3).unwrap().1, b"hre");
         assert_eq!(fs::read_dir(dir.path().join("a/b")).unwrap().count(), 1);

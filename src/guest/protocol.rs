@@ -177,7 +177,7 @@ pub(super) enum Request {
     WriteFile {
         /// Absolute path inside the box.
         path: String,
-        /// Permission bits for a new file; an old one keeps its own.
+        /// Permission bits; without them an old file keeps its own.
         #[serde(default)]
         mode: Option<u32>,
     },
