@@ -67,6 +67,14 @@ engine_answers() { # SOCKET
     as_root docker -H "unix://$1" version --format '{{.Server.Version}}'
 }
 
+# Takes away what an engine that was killed left behind: its pid may be another program's by now, which dockerd would
+# take for its own and end.
+forget_dead() { # PID_FILE PROGRAM
+    local pid
+    pid=$(as_root cat "$1" 2>/dev/null) || return 0
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ] || as_root rm -f "$1"
+}
+
 start_docker() {
     engine_answers "$docker_socket" >/dev/null 2>&1 && return
     if [ -d /run/systemd/system ]; then
@@ -74,6 +82,8 @@ start_docker() {
         as_root systemctl start docker
         return
     fi
+    forget_dead /var/run/docker.pid dockerd
+    forget_dead /var/run/docker/containerd/containerd.pid containerd
     local log=/var/log/longhaul-dockerd.log
     say "starting dockerd (log: $log)"
     start_service "$log" dockerd
