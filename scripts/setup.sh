@@ -58,7 +58,8 @@ wait_for() {
 start_service() {
     local log=$1
     shift
-    as_root sh -c 'log=$1; shift; setsid "$@" >"$log" 2>&1 </dev/null & echo $!' sh "$log" "$@" >"$work/pid"
+    # Not from here: an engine's monitors leave files where they were started.
+    as_root sh -c 'cd / && log=$1; shift; setsid "$@" >"$log" 2>&1 </dev/null & echo $!' sh "$log" "$@" >"$work/pid"
     service=$(cat "$work/pid")
 }
 
