@@ -66,10 +66,24 @@ impl Boxless {
     pub(crate) fn restart(&mut self) {
         self.guest.kill().expect("killed");
         self.guest.wait().expect("reaped");
-        let socket = self.runtime().join("tmux.sock");
-        let _ = Command::new("tmux").arg("-S").arg(socket).arg("kill-server").stderr(Stdio::null()).status();
+        self.end_tmux();
         self.guest = spawn(&self.setup);
         self.connected_raw();
+    }
+
+    /// A guest that was killed outside a box takes its shells along, but not the server of the view, which may be just
+    /// starting and so can't be asked to end.
+    fn end_tmux(&self) {
+        let socket = self.runtime().join("tmux.sock").into_os_string().into_encoded_bytes();
+        for entry in std::fs::read_dir("/proc").expect("proc").flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw)
+                && words.split(|&byte| byte == 0).any(|word| word == socket)
+            {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
     }
 
     /// Where commands begin.
@@ -114,9 +128,7 @@ impl Boxless {
 impl Drop for Boxless {
     fn drop(&mut self) {
         if let Ok(Some(_)) = self.guest.try_wait() {
-            // A guest that was killed outside a box takes its shells along, but not the server of the view.
-            let socket = self.runtime().join("tmux.sock");
-            let _ = Command::new("tmux").arg("-S").arg(socket).arg("kill-server").stderr(Stdio::null()).status();
+            self.end_tmux();
             return;
         }
         let pid = rustix::process::Pid::from_child(&self.guest);
