@@ -69,6 +69,8 @@ pub struct Driver {
     call_ids: HashSet<String>,
     syncing: Option<JoinHandle<Result<(), Trouble>>>,
     synced_at: Option<Duration>,
+    /// Whether something noted waits for [`SYNC_EVERY`] to pass.
+    sync_owed: bool,
     clock: Arc<dyn Clock>,
     pub(super) bench: Bench,
     pub(super) observer: Box<dyn Observer>,
@@ -103,6 +105,7 @@ impl Driver {
             call_ids: HashSet::new(),
             syncing: None,
             synced_at: None,
+            sync_owed: false,
             clock,
             bench: Bench::Opening(opening),
             observer,
@@ -169,7 +172,8 @@ impl Driver {
     async fn commit_meanwhile(&mut self) -> Result<(), Trouble> {
         let now = self.clock.monotonic();
         let is_under_way = self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished());
-        if is_under_way || self.synced_at.is_some_and(|last| now.saturating_sub(last) < SYNC_EVERY) {
+        self.sync_owed = is_under_way || self.synced_at.is_some_and(|last| now.saturating_sub(last) < SYNC_EVERY);
+        if self.sync_owed {
             return Ok(());
         }
         self.synced().await?;
@@ -185,7 +189,7 @@ impl Driver {
     /// Waits for the last [`Driver::commit_meanwhile`].
     pub(super) async fn synced(&mut self) -> Result<(), Trouble> {
         match self.syncing.take() {
-            Some(syncing) => syncing.await.unwrap_or(Ok(())),
+            Some(syncing) => syncing.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())),
             None => Ok(()),
         }
     }
@@ -239,6 +243,7 @@ impl Driver {
         let model = Arc::clone(&self.model);
         let mut sink = move |delta| drop(deltas.send(delta));
         let mut answer = std::pin::pin!(model.answer(request, &mut sink));
+        let mut due = tokio::time::interval_at(tokio::time::Instant::now() + SYNC_EVERY, SYNC_EVERY);
         let answered = loop {
             let opening = self.bench.is_opening();
             tokio::select! {
@@ -246,6 +251,7 @@ impl Driver {
                 Some(delta) = streamed.recv() => self.show(turn, delta)?,
                 answered = &mut answer => break Ok(answered),
                 word = self.person.interrupts() => break Err(Cut::Word(word)),
+                _ = due.tick(), if self.sync_owed => self.commit_meanwhile().await?,
                 opened = self.bench.opened(), if opening => if let Err(cut) = self.take_box(opened)? {
                     break Err(cut);
                 },

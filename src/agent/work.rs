@@ -43,8 +43,11 @@ impl Driver {
         match opened {
             Ok(bench) => {
                 let facts = bench.facts().clone();
+                let ours = format!("agent attach {}", self.state.spec().run);
+                let ways_in = std::iter::once(ours).chain(bench.attach_line()).collect();
                 self.bench = Bench::Open(bench);
                 self.note(Event::BoxOpened { facts })?;
+                self.observer.progress(&Progress::LookIn(ways_in));
                 Ok(Ok(()))
             }
             Err(error) => {

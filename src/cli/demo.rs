@@ -41,12 +41,8 @@ pub(super) async fn run(args: DemoArgs, place: &Place) -> Result<ExitReason, Fai
     };
     let prepared = prepare(task, &settings, place)?;
     view::say(
-        &format!(
-            "This is a demo: the model's replies are scripted, and everything else is real: the box, the terminal, the \
-             files, the training, the failure, the check, the transcript.\n\
-             Look in from another terminal while it runs: agent attach {}\n",
-            prepared.spec().run
-        ),
+        "This is a demo: the model's replies are scripted, and everything else is real: the box, the terminal, the files, \
+         the training, the failure, the check, the transcript.\n",
         place,
     );
     let signals = Signals::listen()?;

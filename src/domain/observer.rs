@@ -16,6 +16,8 @@ pub enum Progress {
         /// Time until the next try.
         wait_ms: u64,
     },
+    /// The box is up: commands by which a person can look into it from another terminal.
+    LookIn(Vec<String>),
     /// The last lines of what a running command has printed, rendered.
     Output {
         /// The tool call it belongs to.

@@ -136,6 +136,21 @@ impl<W: Write + Send> Live<W> {
         self.write(&shown);
     }
 
+    /// The lines go below the box's own, which may be waiting for the model's words to end.
+    fn show_ways_in(&mut self, commands: &[String]) {
+        let style = Style { colour: self.options.colour };
+        let lines = commands
+            .iter()
+            .map(|command| format!("{:9}{}\n", "", style.dim(&format!("look in   {}", one_line(command, 400)))));
+        let lines: String = lines.collect();
+        if self.streamed.is_empty() {
+            let shown = self.begin_lines() + &lines;
+            self.write(&shown);
+        } else {
+            self.held.push_str(&lines);
+        }
+    }
+
     /// What brings the cursor to where lines can be printed: takes back the tail's own lines, and nothing else. Follows
     /// the window's width.
     fn begin_lines(&mut self) -> String {
@@ -184,6 +199,7 @@ impl<W: Write + Send> Observer for Live<W> {
         match progress {
             Progress::Text(text) => self.stream(text),
             Progress::Output { tail, .. } => self.show_tail(tail),
+            Progress::LookIn(commands) => self.show_ways_in(commands),
             // Reasoning is in the transcript; patience is recorded and shown as an entry.
             Progress::Reasoning(_) | Progress::Patience { .. } => {}
         }

@@ -73,6 +73,11 @@ impl Workbench {
         self.sandbox.facts()
     }
 
+    /// The engine's own command by which a person can look into the box, where there is one.
+    pub fn attach_line(&self) -> Option<String> {
+        self.sandbox.attach_line()
+    }
+
     /// The sessions of the box.
     pub fn terminal(&self) -> &Terminal {
         &self.terminal

@@ -59,6 +59,8 @@ pub(crate) const MAIN_JOB: [&str; 4] = ["do", "count the lines of data.txt", "--
 pub(crate) fn main_job_went_well(stage: &Stage, ran: Ran, server: &ModelServer) {
     let ran = ran.exits_with(0);
     assert_eq!(ran.stdout, "Counted three lines.\n");
+    let run = stage.run_dir().file_name().unwrap().to_str().unwrap().to_owned();
+    assert!(ran.stderr.contains(&format!("look in   agent attach {run}")), "{}", ran.stderr);
     let results: Vec<String> = server.requests().iter().map(|seen| last_result(&seen.body).to_owned()).collect();
     assert_eq!(results.len(), 4, "one request a turn: {results:#?}");
     assert!(results[1].contains("one\ntwo\nthree"), "{}", results[1]);
