@@ -185,6 +185,14 @@ impl State {
             | Event::CheckStarted { .. }
             | Event::ArtifactCollected { .. }
             | Event::ArtifactRefused { .. }
+            | Event::JobStarted { .. }
+            | Event::JobNoted { .. }
+            | Event::JobEnded { .. }
+            | Event::Waited { .. }
+            | Event::PersonTyped { .. }
+            | Event::SessionClosed { .. }
+            | Event::BoxMeasured { .. }
+            | Event::Noticed { .. }
             | Event::Other(_) => {}
         }
     }

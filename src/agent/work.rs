@@ -147,9 +147,8 @@ impl Driver {
     }
 
     fn take_done(&mut self, done: Done) -> Result<Outcome, Trouble> {
-        if let Some(info) = done.opened {
-            let log = format!("sessions/{}", info.log);
-            self.note(Event::SessionOpened { session: info.session, shell: info.shell, log })?;
+        for fact in done.facts {
+            self.note(fact)?;
         }
         Ok(done.outcome)
     }

@@ -13,7 +13,7 @@ use super::plain_view::PlainView;
 use super::target::{of_store, store};
 use super::{Failure, Place};
 use crate::domain::{ExitReason, SessionName};
-use crate::guest::{Client, Event, GuestError, TermSize};
+use crate::guest::{Actor, Client, Event, GuestError, TermSize};
 use crate::process::RawMode;
 use crate::sandbox::reach;
 
@@ -115,7 +115,7 @@ async fn watch(client: &Client, session: &SessionName, write: bool) -> Result<()
                 show(&view.pass(&bytes));
             }
             typed = keys.recv() => match typed {
-                Some(typed) if write && !typed.contains(&LEAVE) => client.type_keys(session, &typed).await?,
+                Some(typed) if write && !typed.contains(&LEAVE) => client.type_keys(session, &typed, Actor::Person).await?,
                 Some(typed) if !write && !typed.iter().any(|key| matches!(key, b'q' | 3 | 4)) => {}
                 Some(_) | None => return Ok(()),
             },

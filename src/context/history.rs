@@ -53,6 +53,14 @@ impl History {
             | Event::ArtifactCollected { .. }
             | Event::ArtifactRefused { .. }
             | Event::RunEnded { .. }
+            | Event::JobStarted { .. }
+            | Event::JobNoted { .. }
+            | Event::JobEnded { .. }
+            | Event::Waited { .. }
+            | Event::PersonTyped { .. }
+            | Event::SessionClosed { .. }
+            | Event::BoxMeasured { .. }
+            | Event::Noticed { .. }
             | Event::Other(_) => {}
         }
     }
@@ -110,6 +118,8 @@ mod tests {
             prompts: Default::default(),
             tools_sha256: String::new(),
             max_turns: 5,
+            max_time_s: None,
+            keep_services: false,
         }
     }
 

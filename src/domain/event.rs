@@ -3,13 +3,16 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ExitReason, Outcome, RunId, SessionName, ToolCall, Usage, Verdict};
+use super::{
+    BoxUsage, ExitReason, Finding, Job, JobEnd, JobId, NoticeKind, Outcome, RunId, SessionName, ToolCall, Usage,
+    Verdict, WaitRecord,
+};
 
 /// The transcript format that this program writes. A reader refuses a higher major version by name and carries unknown
 /// kinds of a higher minor version through.
 pub const FORMAT_MAJOR: u32 = 1;
 /// See [`FORMAT_MAJOR`].
-pub const FORMAT_MINOR: u32 = 0;
+pub const FORMAT_MINOR: u32 = 1;
 
 /// A recorded event: its place, its time, what happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +71,12 @@ pub struct RunSpec {
     pub tools_sha256: String,
     /// Most model requests.
     pub max_turns: u32,
+    /// Most time, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_time_s: Option<u64>,
+    /// Whether services are left alive at the end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_services: bool,
 }
 
 /// Which kind of box.
@@ -249,6 +258,54 @@ pub enum Event {
         /// What came of it.
         outcome: Outcome,
     },
+    /// A command has outlived its call and is a job from now on.
+    JobStarted {
+        /// The job.
+        job: Job,
+    },
+    /// Something was noticed about a job.
+    JobNoted {
+        /// The job.
+        job: JobId,
+        /// What.
+        finding: Finding,
+    },
+    /// A job has ended.
+    JobEnded {
+        /// The job.
+        job: JobId,
+        /// How.
+        end: JobEnd,
+    },
+    /// A wait has ended.
+    Waited {
+        /// What came of it.
+        wait: WaitRecord,
+    },
+    /// A person typed into a session.
+    PersonTyped {
+        /// The session.
+        session: SessionName,
+    },
+    /// A session is closed.
+    SessionClosed {
+        /// Its name.
+        session: SessionName,
+        /// Why, in words.
+        why: String,
+    },
+    /// What the box has used so far.
+    BoxMeasured {
+        /// The figures.
+        usage: BoxUsage,
+    },
+    /// The harness noticed something about itself or its surroundings.
+    Noticed {
+        /// The kind.
+        kind: NoticeKind,
+        /// In words.
+        text: String,
+    },
     /// The model claims to be done.
     FinishClaimed {
         /// What it says.
@@ -342,6 +399,14 @@ kinds! {
     ModelFailed "model_failed",
     ToolStarted "tool_started",
     ToolEnded "tool_ended",
+    JobStarted "job_started",
+    JobNoted "job_noted",
+    JobEnded "job_ended",
+    Waited "waited",
+    PersonTyped "person_typed",
+    SessionClosed "session_closed",
+    BoxMeasured "box_measured",
+    Noticed "noticed",
     FinishClaimed "finish_claimed",
     CheckStarted "check_started",
     CheckEnded "check_ended",

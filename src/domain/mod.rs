@@ -3,6 +3,7 @@
 mod call;
 mod event;
 mod id;
+mod job;
 mod observer;
 mod verdict;
 
@@ -12,5 +13,9 @@ pub use event::{
     RunSpec, SandboxKind,
 };
 pub use id::{IdError, RunId, SessionName};
-pub use observer::{Observer, Progress};
+pub use job::{
+    BoxUsage, Finding, GpuUsage, InputKind, Job, JobEnd, JobId, JobIdError, NoticeKind, Probe, Readiness, WaitRecord,
+    WakeCause,
+};
+pub use observer::{Observer, Progress, WaitProgress};
 pub use verdict::{ExitReason, Verdict};

@@ -25,6 +25,29 @@ pub enum Progress {
         /// Text, at most a few lines.
         tail: String,
     },
+    /// A wait goes on. Comes about once a second.
+    Waiting(WaitProgress),
+}
+
+/// How a wait stands, for a line that people read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WaitProgress {
+    /// What is waited for, in words.
+    pub what: String,
+    /// The job that is watched, such as `j1 train`; empty if none is.
+    pub job: String,
+    /// Time since the wait began.
+    pub waited_ms: u64,
+    /// Time since the job began; the wait's own without one.
+    pub elapsed_ms: u64,
+    /// Lines that the job has printed.
+    pub lines: u64,
+    /// The last of them, rendered.
+    pub last_line: String,
+    /// Progress as the job itself prints it, such as `epoch 3/10, 70 s left`; empty if it prints none.
+    pub progress: String,
+    /// Time until the wait ends at the latest, if it has a limit.
+    pub wakes_in_ms: Option<u64>,
 }
 
 /// Sees every entry after it has been recorded. Live view, stream and tests are observers.

@@ -17,6 +17,7 @@ use super::facts::{
 };
 use super::frame::encode;
 use super::protocol::{Hello, LogSize, PtyOpened, Request, VERSION, Welcome};
+use super::sight::{Actor, BoxVitals, Condition, Foreground, Met, Signalled, Stop};
 use crate::domain::SessionName;
 
 /// A connection to a guest. Clones share it; it closes when the last one is gone. Dropping the future of any call
@@ -154,12 +155,44 @@ impl Client {
         self.ask(Request::Sessions, b"").await
     }
 
-    /// Types into a session as a person would.
+    /// Types into a session.
     ///
     /// # Errors
     /// [`GuestError::Refused`] for an unknown session.
-    pub async fn type_keys(&self, session: &SessionName, keys: &[u8]) -> Result<(), GuestError> {
-        self.ask(Request::Type { session: session.clone() }, keys).await
+    pub async fn type_keys(&self, session: &SessionName, keys: &[u8], by: Actor) -> Result<(), GuestError> {
+        self.ask(Request::Type { session: session.clone(), by }, keys).await
+    }
+
+    /// Sends a signal to what runs in the foreground of a session.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for an unknown session.
+    pub async fn signal(&self, session: &SessionName, stop: Stop) -> Result<Signalled, GuestError> {
+        self.ask(Request::Signal { session: session.clone(), stop }, b"").await
+    }
+
+    /// What is in the foreground of a session, and what its processes use.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for an unknown session.
+    pub async fn foreground(&self, session: &SessionName) -> Result<Foreground, GuestError> {
+        self.ask(Request::Foreground { session: session.clone() }, b"").await
+    }
+
+    /// What the box uses.
+    ///
+    /// # Errors
+    /// Only those of the channel.
+    pub async fn vitals(&self) -> Result<BoxVitals, GuestError> {
+        self.ask(Request::Vitals, b"").await
+    }
+
+    /// Waits until a condition is met; for ever if it never is.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for a condition that makes no sense, an unknown session, a session that closes meanwhile.
+    pub async fn met(&self, condition: Condition) -> Result<Met, GuestError> {
+        self.ask(Request::Await(condition), b"").await
     }
 
     /// Sends SIGINT to the foreground process group of a session.

@@ -137,8 +137,11 @@ impl Host {
                 let sessions: Vec<_> = boss.sessions.borrow().values().map(|session| session.info()).collect();
                 plain(Ok(sessions))
             }
-            Request::Type { session } => plain(boss.session(&session)?.type_keys(payload)),
+            Request::Type { session, by: _ } => plain(boss.session(&session)?.type_keys(payload)),
             Request::Interrupt { session } => plain(Ok(boss.session(&session)?.interrupt())),
+            Request::Signal { .. } | Request::Foreground { .. } | Request::Vitals | Request::Await(_) => {
+                Err(refuse(RefusalKind::Missing, "this guest can't do that yet"))
+            }
             Request::Resize { session, size } => plain(boss.session(&session)?.resize(size)),
             Request::Close { session } => {
                 boss.session(&session)?.close();

@@ -261,6 +261,18 @@ pub enum Event {
         /// Whether a new shell has taken its place.
         respawned: bool,
     },
+    /// A person has typed into a session; comes once for what is typed in a stretch.
+    PersonTyped {
+        /// The session.
+        session: SessionName,
+    },
+    /// Output could not be kept: a log is at its limit, or its disk is full. Comes once for each log.
+    OutputLost {
+        /// The log's name.
+        log: String,
+        /// Why, in words.
+        why: String,
+    },
     /// The payload was printed on a terminal of its own.
     PtyOutput {
         /// Its number.

@@ -23,6 +23,7 @@ mod server;
 mod session;
 mod setup;
 mod shell;
+mod sight;
 mod supervisor;
 mod tmux;
 mod view;
@@ -37,4 +38,5 @@ pub use facts::{
 pub use protocol::Welcome;
 pub use server::serve;
 pub use setup::{Control, GuestSetup, SETUP_VAR};
+pub use sight::{Actor, BoxVitals, Condition, DiskRoom, FileChange, Foreground, Gpu, Met, Signalled, Stop};
 pub use viewer::view;

@@ -7,10 +7,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::facts::{CheckCommand, Event, OpenSession, Refusal, RunCommand, TermSize};
+use super::sight::{Actor, Condition, Stop};
 use crate::domain::SessionName;
 
 /// The protocol's version; both sides must have the same.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Output up to this size travels with the news that the command has ended.
 pub(super) const INLINE_OUTPUT: u64 = 64 << 10;
@@ -115,11 +116,30 @@ pub(super) enum Request {
     },
     /// All sessions. Answer: list of [`super::SessionInfo`].
     Sessions,
-    /// Types the payload into a session, as a person would.
+    /// Types the payload into a session.
     Type {
         /// The session.
         session: SessionName,
+        /// Who types.
+        #[serde(default)]
+        by: Actor,
     },
+    /// Sends a signal to the foreground process group of a session. Answer: [`super::Signalled`].
+    Signal {
+        /// The session.
+        session: SessionName,
+        /// Which.
+        stop: Stop,
+    },
+    /// What is in the foreground of a session. Answer: [`super::Foreground`].
+    Foreground {
+        /// The session.
+        session: SessionName,
+    },
+    /// What the box uses. Answer: [`super::BoxVitals`].
+    Vitals,
+    /// Answers when a condition is met: [`super::Met`].
+    Await(Condition),
     /// Sends SIGINT to the foreground process group of a session. Answer: [`super::Interrupted`].
     Interrupt {
         /// The session.

@@ -246,6 +246,14 @@ pub fn must_sync(event: &Event) -> bool {
         | Event::ArtifactRefused { .. }
         | Event::StopAsked { .. }
         | Event::RunEnded { .. }
+        | Event::JobStarted { .. }
+        | Event::JobNoted { .. }
+        | Event::JobEnded { .. }
+        | Event::Waited { .. }
+        | Event::PersonTyped { .. }
+        | Event::SessionClosed { .. }
+        | Event::BoxMeasured { .. }
+        | Event::Noticed { .. }
         | Event::Other(_) => true,
     }
 }

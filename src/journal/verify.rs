@@ -204,6 +204,14 @@ impl Proof {
             | Event::StopAsked { .. }
             | Event::ArtifactRefused { .. }
             | Event::RunEnded { .. }
+            | Event::JobStarted { .. }
+            | Event::JobNoted { .. }
+            | Event::JobEnded { .. }
+            | Event::Waited { .. }
+            | Event::PersonTyped { .. }
+            | Event::SessionClosed { .. }
+            | Event::BoxMeasured { .. }
+            | Event::Noticed { .. }
             | Event::Other(_) => {}
         }
     }

@@ -201,7 +201,7 @@ impl<W: Write + Send> Observer for Live<W> {
             Progress::Output { tail, .. } => self.show_tail(tail),
             Progress::LookIn(commands) => self.show_ways_in(commands),
             // Reasoning is in the transcript; patience is recorded and shown as an entry.
-            Progress::Reasoning(_) | Progress::Patience { .. } => {}
+            Progress::Reasoning(_) | Progress::Patience { .. } | Progress::Waiting(_) => {}
         }
     }
 }

@@ -98,6 +98,14 @@ impl<'e> Report<'e> {
             | Event::CheckStarted { .. }
             | Event::TurnInterrupted { .. }
             | Event::RunEnded { .. }
+            | Event::JobStarted { .. }
+            | Event::JobNoted { .. }
+            | Event::JobEnded { .. }
+            | Event::Waited { .. }
+            | Event::PersonTyped { .. }
+            | Event::SessionClosed { .. }
+            | Event::BoxMeasured { .. }
+            | Event::Noticed { .. }
             | Event::Other(_) => {}
         }
     }

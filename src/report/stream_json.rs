@@ -158,6 +158,14 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
             | Event::TurnInterrupted { .. }
             | Event::ArtifactRefused { .. }
             | Event::RunEnded { .. }
+            | Event::JobStarted { .. }
+            | Event::JobNoted { .. }
+            | Event::JobEnded { .. }
+            | Event::Waited { .. }
+            | Event::PersonTyped { .. }
+            | Event::SessionClosed { .. }
+            | Event::BoxMeasured { .. }
+            | Event::Noticed { .. }
             | Event::Other(_) => {}
         }
     }

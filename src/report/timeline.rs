@@ -143,6 +143,14 @@ impl Timeline {
             Event::ArtifactRefused { path, why } => {
                 self.trouble("file", &format!("{} left: {}", visible(self.totals.inside(path)), visible(why)))
             }
+            Event::JobStarted { .. }
+            | Event::JobNoted { .. }
+            | Event::JobEnded { .. }
+            | Event::Waited { .. }
+            | Event::PersonTyped { .. }
+            | Event::SessionClosed { .. }
+            | Event::BoxMeasured { .. }
+            | Event::Noticed { .. } => String::new(),
             Event::RunEnded { .. } => self.banner(),
             Event::Other(value) => self.line("unknown", &one_line(&value.to_string(), WIDEST)),
         }

@@ -92,6 +92,14 @@ impl Totals {
             | Event::TurnInterrupted { .. }
             | Event::StopAsked { .. }
             | Event::ArtifactRefused { .. }
+            | Event::JobStarted { .. }
+            | Event::JobNoted { .. }
+            | Event::JobEnded { .. }
+            | Event::Waited { .. }
+            | Event::PersonTyped { .. }
+            | Event::SessionClosed { .. }
+            | Event::BoxMeasured { .. }
+            | Event::Noticed { .. }
             | Event::Other(_) => {}
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{BoxFacts, CheckResult, Outcome, SessionName, Status};
+use crate::domain::{BoxFacts, CheckResult, Event, Outcome, SessionName, Status};
 use crate::guest::{GuestError, RefusalKind, SessionInfo};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::terminal::{Terminal, TerminalError};
@@ -34,8 +34,8 @@ pub enum WorkbenchError {
 pub struct Done {
     /// For the record and the model.
     pub outcome: Outcome,
-    /// A session that was opened on the way.
-    pub opened: Option<SessionInfo>,
+    /// What else happened on the way, in order: belongs into the record before the outcome.
+    pub facts: Vec<Event>,
 }
 
 /// A file that was brought out.
@@ -94,10 +94,10 @@ impl Workbench {
         progress: &mut (dyn FnMut(String) + Send),
         cancel: &CancellationToken,
     ) -> Result<Done, WorkbenchError> {
-        let mut opened = None;
+        let mut facts = Vec::new();
         let outcome = match action {
             Action::Shell(args) => {
-                opened = self.session(args).await?;
+                facts.extend(self.session(args).await?.map(opened));
                 shell::run(args, id, &self.terminal, progress, cancel).await
             }
             Action::ReadFile(args) => read_file::run(args, &self.workspace, self.terminal.guest()).await,
@@ -105,7 +105,7 @@ impl Workbench {
             Action::EditFile(args) => edit_file::run(args, &self.workspace, self.terminal.guest()).await,
             Action::Finish(_) => Ok(Outcome::words(Status::Malformed, "`finish` is the harness's own business")),
         };
-        Ok(Done { outcome: told(outcome)?, opened })
+        Ok(Done { outcome: told(outcome)?, facts })
     }
 
     /// Opens the session of a call if nobody has yet; None also where the name is wrong, which the call will say.
@@ -165,6 +165,11 @@ impl Workbench {
         notes.extend(left);
         (notes, removed)
     }
+}
+
+fn opened(info: SessionInfo) -> Event {
+    let log = format!("sessions/{}", info.log);
+    Event::SessionOpened { session: info.session, shell: info.shell, log }
 }
 
 fn gone(error: GuestError) -> WorkbenchError {

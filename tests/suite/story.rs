@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use longhaul::clock::TickingClock;
 use longhaul::domain::{
-    BlobRef, BoxFacts, Capability, CheckResult, Event, Exit, ExitReason, FORMAT_MAJOR, FORMAT_MINOR, FinishClaim,
-    Outcome, OutputFacts, RunId, RunMode, RunSpec, SandboxKind, SessionName, Status, ToolCall, Usage, Verdict,
+    BlobRef, BoxFacts, BoxUsage, Capability, CheckResult, Event, Exit, ExitReason, FORMAT_MAJOR, FORMAT_MINOR, Finding,
+    FinishClaim, GpuUsage, Job, JobEnd, JobId, NoticeKind, Outcome, OutputFacts, RunId, RunMode, RunSpec, SandboxKind,
+    SessionName, Status, ToolCall, Usage, Verdict, WaitRecord, WakeCause,
 };
 use longhaul::journal::{Blobs, Recorder, Requests, RunDir, RunStore};
 use longhaul::telemetry::Redactor;
@@ -30,6 +31,8 @@ pub(crate) fn spec(run: &str) -> RunSpec {
         prompts: [("system".to_owned(), "0".repeat(64))].into(),
         tools_sha256: "1".repeat(64),
         max_turns: 200,
+        max_time_s: None,
+        keep_services: false,
     }
 }
 
@@ -95,8 +98,61 @@ pub(crate) fn events(blobs: &Blobs) -> Vec<Event> {
         ended("call_2", Outcome::words(Status::Ok, "wrote 5 bytes")),
         ended("call_3", Outcome { duration_ms: 10_000, ..Outcome::words(Status::Running, "runs on") }),
     ];
+    events.extend(job());
     events.extend(ending());
     events
+}
+
+/// What becomes of the command that outlived its call.
+fn job() -> Vec<Event> {
+    let train = SessionName::new("train").expect("the story can be told");
+    let job = Job {
+        id: JobId(1),
+        work: "c17".into(),
+        session: train.clone(),
+        command: "sleep 60".into(),
+        cwd: Some("/home/someone/project".into()),
+        expected_s: Some(60.0),
+        service: false,
+        readiness: None,
+        log: "sessions/train.log".into(),
+        offset: 0,
+    };
+    let stalled = Finding::Stalled { silent_ms: 30_000, usual_ms: 5_000 };
+    let end = JobEnd {
+        exit: Some(Exit::Code(1)),
+        duration_ms: 61_000,
+        size_bytes: 512,
+        cpu_ms: Some(40_000),
+        memory_peak_bytes: Some(80 << 20),
+        note: None,
+    };
+    let wait = WaitRecord {
+        call_id: "call_4".into(),
+        cause: WakeCause::JobEnded,
+        what: "j1 ended: exit 1".into(),
+        waited_ms: 51_000,
+        suspended_ms: 0,
+        expected_s: Some(60.0),
+    };
+    let gpu = GpuUsage { name: "Some GPU".into(), busy_percent: 87.5, memory_peak_bytes: 4 << 30 };
+    let usage = BoxUsage {
+        over_ms: 70_000,
+        cpu_ms: Some(42_000),
+        memory_peak_bytes: Some(1 << 30),
+        disk_free_bytes: Some(100 << 30),
+        gpus: vec![gpu],
+    };
+    vec![
+        Event::JobStarted { job },
+        Event::JobNoted { job: JobId(1), finding: stalled },
+        Event::PersonTyped { session: train.clone() },
+        Event::JobEnded { job: JobId(1), end },
+        Event::Waited { wait },
+        Event::SessionClosed { session: train, why: "its shell ended".into() },
+        Event::BoxMeasured { usage },
+        Event::Noticed { kind: NoticeKind::Reconnected, text: "the channel to the box was lost for 2 s".into() },
+    ]
 }
 
 fn ending() -> Vec<Event> {

@@ -19,6 +19,8 @@ fn state(mode: RunMode, checks: &[&str], max_turns: u32) -> State {
         prompts: Default::default(),
         tools_sha256: String::new(),
         max_turns,
+        max_time_s: None,
+        keep_services: false,
     })
 }
 

@@ -1,0 +1,328 @@
+//! Jobs: commands that outlive the call that started them, what is noticed about them, and the waits for them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Exit, SessionName};
+
+/// The name of a job, unique in its run: `j1`, `j2`, ….
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JobId(pub u32);
+
+/// Text that is no [`JobId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a job id such as j1")]
+pub struct JobIdError(String);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "j{}", self.0)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = JobIdError;
+
+    fn from_str(text: &str) -> Result<Self, JobIdError> {
+        let digits = text.strip_prefix('j').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = digits.and_then(|digits| digits.parse().ok());
+        number.filter(|number| *number > 0).map(Self).ok_or_else(|| JobIdError(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for JobId {
+    type Error = JobIdError;
+
+    fn try_from(text: String) -> Result<Self, JobIdError> {
+        text.parse()
+    }
+}
+
+impl From<JobId> for String {
+    fn from(id: JobId) -> String {
+        id.to_string()
+    }
+}
+
+/// A command that outlived its call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its name.
+    pub id: JobId,
+    /// The name under which the box knows the command.
+    pub work: String,
+    /// The session it runs in.
+    pub session: SessionName,
+    /// The beginning of the command's text.
+    pub command: String,
+    /// Where it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// How long the model thought that it would take, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_s: Option<f64>,
+    /// True for a service: it is not expected to end, and may be kept alive after the run.
+    #[serde(default)]
+    pub service: bool,
+    /// How to learn that it is ready, where that is more than its being started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<Readiness>,
+    /// The session's raw log, relative to the run's directory.
+    pub log: String,
+    /// Where in that log the output begins.
+    pub offset: u64,
+}
+
+/// How to learn that a service is ready.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// What is tried.
+    pub probe: Probe,
+    /// The time within which it must have passed, in seconds since the job's start.
+    pub within_s: f64,
+}
+
+/// What shows that a service is ready. Ports and URLs are those that the box sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// A TCP port that accepts connections.
+    Port {
+        /// The host, as the box sees it.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A URL that answers a GET.
+    Http {
+        /// `http://` or `https://`; a certificate is not checked.
+        url: String,
+        /// The status it must answer with; any 2xx or 3xx without.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+    },
+    /// A line of output that matches a regular expression.
+    Output {
+        /// The expression.
+        pattern: String,
+    },
+    /// A command that exits with 0 in a fresh shell.
+    Command {
+        /// The command.
+        command: String,
+    },
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobEnd {
+    /// Its exit; None where it can't be known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    /// How long it ran.
+    pub duration_ms: u64,
+    /// Raw bytes that it wrote.
+    pub size_bytes: u64,
+    /// Processor time of its processes as last seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// Most memory that its processes were seen to hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_peak_bytes: Option<u64>,
+    /// What else is to be known, such as that the session has another shell now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Something noticed about a job that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "finding", rename_all = "snake_case")]
+pub enum Finding {
+    /// Its probe has passed.
+    Ready {
+        /// Time since its start.
+        after_ms: u64,
+    },
+    /// Its probe has not passed in time.
+    NotReady {
+        /// What the last try met.
+        why: String,
+    },
+    /// It is silent for longer than its rhythm explains, and none of its processes works.
+    Stalled {
+        /// Time since its last output.
+        silent_ms: u64,
+        /// The longest silence that its rhythm explains.
+        usual_ms: u64,
+    },
+    /// A metric that it prints is no longer a number or runs away.
+    Diverged {
+        /// The metric's name as printed.
+        metric: String,
+        /// The line.
+        line: String,
+    },
+    /// The same error comes again and again.
+    RepeatedErrors {
+        /// How often so far.
+        count: u64,
+        /// The line as it first came.
+        line: String,
+    },
+    /// A disk that the box writes to runs full.
+    DiskFilling {
+        /// A path on it.
+        path: String,
+        /// What is left.
+        free_bytes: u64,
+        /// Time until it is full if it goes on like this, where it can be told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        full_in_s: Option<u64>,
+    },
+    /// It waits for something to be typed.
+    NeedsInput {
+        /// What for.
+        kind: InputKind,
+        /// What stands on the screen where the cursor is.
+        prompt: String,
+    },
+}
+
+impl Finding {
+    /// Whether it is a reason to wake whoever waits for problems. Readiness is not; that a service is not ready is.
+    pub fn is_problem(&self) -> bool {
+        !matches!(self, Self::Ready { .. })
+    }
+}
+
+/// What a program that waits for input wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputKind {
+    /// Yes or no.
+    YesNo,
+    /// A password or passphrase: only a person types that.
+    Password,
+    /// A key for the next page.
+    Pager,
+    /// The next line of an interactive language or client.
+    Repl,
+    /// Keys for an editor.
+    Editor,
+    /// Something else.
+    Other,
+}
+
+impl InputKind {
+    /// In words, after "waits for".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::YesNo => "a yes or no",
+            Self::Password => "a password",
+            Self::Pager => "a key (pager)",
+            Self::Repl => "the next line (interactive program)",
+            Self::Editor => "keys (editor)",
+            Self::Other => "input",
+        }
+    }
+}
+
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WakeCause {
+    /// A condition that was asked for is met.
+    Condition,
+    /// The deadline has come.
+    Deadline,
+    /// A watched job has ended, though another condition was waited for.
+    JobEnded,
+    /// Something was found that may be a problem.
+    Problem,
+    /// A person said something, or interrupted.
+    Person,
+    /// The run's time is over.
+    Budget,
+}
+
+/// What is recorded of a wait: no model request was made while it lasted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WaitRecord {
+    /// The call that waited.
+    pub call_id: String,
+    /// Why it ended.
+    pub cause: WakeCause,
+    /// What happened, in one line.
+    pub what: String,
+    /// How long it waited while the machine was awake.
+    pub waited_ms: u64,
+    /// How long the machine was suspended meanwhile.
+    #[serde(default)]
+    pub suspended_ms: u64,
+    /// How long the model thought that it would take, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_s: Option<f64>,
+}
+
+/// What a box has used, from samples.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BoxUsage {
+    /// Over which time.
+    pub over_ms: u64,
+    /// Processor time of all its processes, where it can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// Most memory that was seen in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_peak_bytes: Option<u64>,
+    /// The least room that was seen on the workspace's disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_free_bytes: Option<u64>,
+    /// Its GPUs; empty where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuUsage>,
+}
+
+/// What a GPU was used for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GpuUsage {
+    /// Its name.
+    pub name: String,
+    /// Mean of the samples of its utilisation, in percent.
+    pub busy_percent: f64,
+    /// Most memory that was seen in use.
+    pub memory_peak_bytes: u64,
+}
+
+/// What kind of thing the harness noticed about itself or its surroundings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// The terminal is gone; the run goes on without it.
+    Headless,
+    /// The channel to the box broke and is there again.
+    Reconnected,
+    /// Output could not be kept: a log is at its limit, or the disk is full.
+    OutputLost,
+    /// The machine was suspended, or its clock was set.
+    ClockJumped,
+    /// Services were left running at the end.
+    ServicesKept,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_id_is_j_and_a_number() {
+        assert_eq!("j12".parse(), Ok(JobId(12)));
+        assert_eq!(JobId(3).to_string(), "j3");
+        for bad in ["", "j", "j0", "j-1", "j+1", "12", "J1", "j1 ", "j99999999999"] {
+            assert!(bad.parse::<JobId>().is_err(), "{bad}");
+        }
+    }
+}
