@@ -156,6 +156,9 @@ pub struct SessionInfo {
     pub log: String,
     /// The log's size.
     pub log_size: u64,
+    /// Its terminal's size.
+    #[serde(default)]
+    pub size: TermSize,
     /// Its working directory as last known.
     #[serde(default)]
     pub cwd: Option<String>,

@@ -248,6 +248,7 @@ impl Session {
             pid: u32::try_from(inner.pid).unwrap_or(0),
             log: self.log.name.clone(),
             log_size: self.log.size(),
+            size: inner.size,
             cwd: Some(inner.cwd.clone()),
             command: inner.active.as_ref().map(|active| active.command.state(Instant::now())),
             ready: inner.ready,

@@ -6,6 +6,7 @@ mod output;
 mod render;
 mod report;
 mod scan;
+mod screen;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use waiting::both;
 
 pub use excerpt::{Excerpt, ExcerptBudget};
 pub use report::{CommandReport, CommandSpec, ReportState, TerminalError};
+pub use screen::Screen;
 
 /// What all sessions of a box have in common.
 #[derive(Debug, Clone)]
