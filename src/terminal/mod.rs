@@ -3,6 +3,7 @@
 mod errors;
 mod excerpt;
 mod output;
+mod prompt;
 mod render;
 mod report;
 mod scan;
@@ -23,6 +24,7 @@ use crate::guest::{
 use waiting::both;
 
 pub use excerpt::{Excerpt, ExcerptBudget};
+pub use prompt::{Look, classify};
 pub use report::{CommandReport, CommandSpec, ReportState, TerminalError};
 pub use screen::Screen;
 
