@@ -18,7 +18,6 @@ use super::frame::{FrameReader, encode};
 use super::protocol::{Ask, Hello, Request, Tell, VERSION, Welcome};
 
 const OUTGOING: usize = 64;
-const EVENTS: usize = 1024;
 
 /// An open channel: numbers requests and brings each answer to whom it belongs.
 #[derive(Debug)]
@@ -27,11 +26,18 @@ pub(super) struct Channel {
     pub(super) welcome: Welcome,
     outgoing: mpsc::Sender<Bytes>,
     waiting: Mutex<Waiting>,
-    /// What it tells unasked.
-    pub(super) events: broadcast::Sender<(Event, Bytes)>,
-    /// Whether it is gone.
-    pub(super) gone: watch::Receiver<bool>,
+    events: broadcast::Sender<(Event, Bytes)>,
+    gone: watch::Sender<bool>,
     reader: tokio::task::AbortHandle,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// The channel was closed before it left.
+    Unsent,
+    /// The channel was closed after that: whether it arrived is not known.
+    Sent,
 }
 
 /// An answer: its value and its payload.
@@ -70,11 +76,16 @@ impl Drop for Call<'_> {
 }
 
 impl Channel {
-    /// Hears the guest's welcome, then serves the channel in the background until either side closes it.
+    /// Hears the guest's welcome, then serves the channel in the background until either side closes it. What the guest
+    /// tells unasked goes to `events`.
     ///
     /// # Errors
     /// [`GuestError::NotWelcome`] when the guest hangs up, [`GuestError::Version`] when it is another program's.
-    pub(super) async fn open<R, W>(reader: R, writer: W) -> Result<Arc<Self>, GuestError>
+    pub(super) async fn open<R, W>(
+        reader: R,
+        writer: W,
+        events: broadcast::Sender<(Event, Bytes)>,
+    ) -> Result<Arc<Self>, GuestError>
     where
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
@@ -86,8 +97,6 @@ impl Channel {
             return Err(GuestError::Version { guest: welcome.version, host: VERSION });
         }
         let (outgoing, queue) = mpsc::channel(OUTGOING);
-        let (events, _) = broadcast::channel(EVENTS);
-        let (set_gone, gone) = watch::channel(false);
         let (start, started) = oneshot::channel::<std::sync::Weak<Channel>>();
         let reading = tokio::spawn(async move {
             if let Ok(channel) = started.await {
@@ -96,14 +105,13 @@ impl Channel {
                     channel.close();
                 }
             }
-            let _ = set_gone.send(true);
         });
         let channel = Arc::new(Channel {
             welcome,
             outgoing,
             waiting: Mutex::default(),
             events,
-            gone,
+            gone: watch::Sender::new(false),
             reader: reading.abort_handle(),
         });
         tokio::spawn(send(writer, queue, Arc::downgrade(&channel)));
@@ -111,16 +119,24 @@ impl Channel {
         Ok(channel)
     }
 
+    /// Whether it is closed, now and later.
+    pub(super) fn gone(&self) -> watch::Receiver<bool> {
+        self.gone.subscribe()
+    }
+
     /// Sends a request and waits for its answer. Dropping the future gives the answer up.
     ///
     /// # Errors
-    /// [`GuestError::Refused`], and [`GuestError::Gone`] at once when the channel closes.
-    pub(super) async fn ask(&self, request: Request, payload: &[u8]) -> Answer {
+    /// [`Unanswered`] at once when the channel closes; within the answer [`GuestError::Refused`].
+    pub(super) async fn ask(&self, request: Request, payload: &[u8]) -> Result<Answer, Unanswered> {
         let (id, answer) = self.register()?;
         let mut call = Call { channel: self, id, answered: false };
-        let frame = encode(&Ask { id, request }, payload).map_err(GuestError::Protocol)?;
-        self.outgoing.send(frame).await.map_err(|_| GuestError::Gone)?;
-        let answer = answer.await.unwrap_or(Err(GuestError::Gone));
+        let frame = match encode(&Ask { id, request }, payload) {
+            Ok(frame) => frame,
+            Err(error) => return Ok(Err(GuestError::Protocol(error))),
+        };
+        self.outgoing.send(frame).await.map_err(|_| Unanswered::Unsent)?;
+        let answer = answer.await.map_err(|_| Unanswered::Sent);
         call.answered = true;
         answer
     }
@@ -129,11 +145,11 @@ impl Channel {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn register(&self) -> Result<(u64, oneshot::Receiver<Answer>), GuestError> {
+    fn register(&self) -> Result<(u64, oneshot::Receiver<Answer>), Unanswered> {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.lock();
         if waiting.closed {
-            return Err(GuestError::Gone);
+            return Err(Unanswered::Unsent);
         }
         waiting.next += 1;
         let id = waiting.next;
@@ -154,9 +170,9 @@ impl Channel {
             waiting.closed = true;
             std::mem::take(&mut waiting.calls)
         };
-        for (_, call) in calls {
-            let _ = call.send(Err(GuestError::Gone));
-        }
+        // Whoever waits for an answer learns by this that none will come.
+        drop(calls);
+        self.gone.send_replace(true);
     }
 }
 

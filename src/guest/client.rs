@@ -6,25 +6,28 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 
-use super::channel::{Channel, send_hello};
 use super::error::GuestError;
 use super::facts::{
     CheckCommand, CommandState, DirEntry, Event, FileInfo, Interrupted, KeptOutput, OpenSession, RunCommand,
     SessionInfo, Start, TermSize, TmuxInfo,
 };
-use super::frame::encode;
-use super::protocol::{Hello, LogSize, PtyOpened, Request, VERSION, Welcome};
+use super::line::{Connector, Ends, Line, Mended};
+use super::protocol::{LogSize, PtyOpened, Request, Welcome};
 use super::sight::{Actor, BoxVitals, Condition, Foreground, Met, Signalled, Stop};
 use crate::domain::SessionName;
 
 /// A connection to a guest. Clones share it; it closes when the last one is gone. Dropping the future of any call
 /// gives the answer up, never the work.
+///
+/// Every call may fail with [`GuestError::Gone`] or [`GuestError::Lost`]. With [`Client::mended_by`] a connection that
+/// breaks is made again meanwhile: calls that can be repeated without harm are, the others fail with
+/// [`GuestError::Unanswered`].
 #[derive(Debug, Clone)]
 pub struct Client {
-    channel: Arc<Channel>,
+    line: Arc<Line>,
 }
 
 impl Client {
@@ -35,43 +38,48 @@ impl Client {
     /// # Errors
     /// [`GuestError::NotWelcome`] when the guest hangs up, [`GuestError::Version`] when it is another program's.
     pub async fn connect(stream: UnixStream, token: &str, logs: Option<OwnedFd>) -> Result<Self, GuestError> {
-        stream.set_nonblocking(false).map_err(GuestError::Protocol)?;
-        send_hello(&stream, token, logs).map_err(|_| GuestError::NotWelcome)?;
-        stream.set_nonblocking(true).map_err(GuestError::Protocol)?;
-        let stream = tokio::net::UnixStream::from_std(stream).map_err(GuestError::Protocol)?;
-        let (reader, writer) = stream.into_split();
-        Ok(Self { channel: Channel::open(reader, writer).await? })
+        Ok(Self { line: Line::open(Ends::Socket { stream, logs }, token).await? })
     }
 
     /// Greets the guest behind a pair of pipes, such as a relay's. No descriptor can travel this way.
     ///
     /// # Errors
     /// As [`Client::connect`].
-    pub async fn connect_over<R, W>(reader: R, mut writer: W, token: &str) -> Result<Self, GuestError>
+    pub async fn connect_over<R, W>(reader: R, writer: W, token: &str) -> Result<Self, GuestError>
     where
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        let hello = encode(&Hello { version: VERSION, token: token.to_owned() }, b"").map_err(GuestError::Protocol)?;
-        writer.write_all(&hello).await.map_err(|_| GuestError::NotWelcome)?;
-        writer.flush().await.map_err(|_| GuestError::NotWelcome)?;
-        Ok(Self { channel: Channel::open(reader, writer).await? })
+        let ends = Ends::Pipes { reader: Box::new(reader), writer: Box::new(writer) };
+        Ok(Self { line: Line::open(ends, token).await? })
+    }
+
+    /// Has a connection that breaks be made again by `connector`, for all clones.
+    #[must_use]
+    pub fn mended_by(self, connector: impl Connector + 'static) -> Self {
+        self.line.mend_by(Arc::new(connector));
+        self
+    }
+
+    /// Tells of each time that the connection broke and was made again, from now on.
+    pub fn mended(&self) -> broadcast::Receiver<Mended> {
+        self.line.mended.subscribe()
     }
 
     /// What the guest said of itself.
     pub fn welcome(&self) -> &Welcome {
-        &self.channel.welcome
+        &self.line.welcome
     }
 
-    /// Events from now on, each with its payload. A receiver that lags loses the oldest.
+    /// Events from now on, each with its payload. A receiver that lags loses the oldest; what happens while the
+    /// connection is broken is not told.
     pub fn events(&self) -> broadcast::Receiver<(Event, Bytes)> {
-        self.channel.events.subscribe()
+        self.line.events.subscribe()
     }
 
-    /// Waits until the guest is gone.
+    /// Waits until the guest is gone, or can't be reached any more.
     pub async fn gone(&self) {
-        let mut gone = self.channel.gone.clone();
-        let _ = gone.wait_for(|gone| *gone).await;
+        self.line.gone().await;
     }
 
     /// Opens a session, or finds it open.
@@ -288,6 +296,7 @@ impl Client {
 
     /// Ends everything in the box and the guest itself; returns when it is gone.
     pub async fn shutdown(&self) {
+        self.line.close();
         let _: Result<(), _> = self.ask(Request::Shutdown, b"").await;
         self.gone().await;
     }
@@ -297,7 +306,7 @@ impl Client {
     }
 
     async fn ask_bytes<T: DeserializeOwned>(&self, request: Request, payload: &[u8]) -> Result<(T, Bytes), GuestError> {
-        let (value, payload) = self.channel.ask(request, payload).await?;
+        let (value, payload) = self.line.ask(&request, payload).await?;
         let value = serde_json::from_value(value).map_err(|error| GuestError::Protocol(error.into()))?;
         Ok((value, payload))
     }

@@ -357,6 +357,7 @@ async fn greet(boss: &Rc<Supervisor>, stream: &UnixStream) -> io::Result<BytesMu
     let welcome = Welcome {
         version: VERSION,
         pid: std::process::id(),
+        life: boss.life,
         shell: boss.shell.as_ref().map_or(String::new(), |shell| shell.path.to_string_lossy().into_owned()),
         tmux: boss.tmux.program(),
         logs_on_host: boss.logs_on_host(),

@@ -14,6 +14,7 @@ mod files;
 mod frame;
 mod keep;
 mod life;
+mod line;
 mod log;
 mod marks;
 mod proc;
@@ -35,6 +36,7 @@ pub use facts::{
     CheckCommand, CommandEnd, CommandState, DirEntry, Event, FileInfo, FileKind, Interrupted, KeptOutput, OpenSession,
     Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize, TmuxInfo,
 };
+pub use line::{Connector, Ends, Mended, NoWay};
 pub use protocol::Welcome;
 pub use server::serve;
 pub use setup::{Control, GuestSetup, SETUP_VAR};

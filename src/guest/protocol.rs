@@ -35,6 +35,9 @@ pub struct Welcome {
     pub version: u32,
     /// The guest's process id inside the box.
     pub pid: u32,
+    /// Tells this guest from a later one in the same place: when its process started, in clock ticks since boot.
+    #[serde(default)]
+    pub life: u64,
     /// The shell that sessions get, as a path inside the box; empty where the box has none.
     pub shell: String,
     /// tmux, as a path inside the box, where there is one.
@@ -213,6 +216,42 @@ pub(super) enum Request {
     },
     /// Ends everything in the box, then the guest.
     Shutdown,
+}
+
+impl Request {
+    /// Whether asking twice does what asking once does. Commands are: the same id never runs twice.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        match self {
+            Self::Open(_)
+            | Self::Run(_)
+            | Self::Check(_)
+            | Self::AwaitEnd { .. }
+            | Self::Command { .. }
+            | Self::AwaitGrowth { .. }
+            | Self::ReadLog { .. }
+            | Self::Keep { .. }
+            | Self::Sessions
+            | Self::Foreground { .. }
+            | Self::Vitals
+            | Self::Await(_)
+            | Self::Resize { .. }
+            | Self::Tmux
+            | Self::Stat { .. }
+            | Self::ReadFile { .. }
+            | Self::ListDir { .. } => true,
+            // Typed twice, signalled twice, written over what came between; a terminal of a connection ends with it.
+            Self::Type { .. }
+            | Self::Signal { .. }
+            | Self::Interrupt { .. }
+            | Self::Close { .. }
+            | Self::OpenPty { .. }
+            | Self::PtyInput { .. }
+            | Self::PtyResize { .. }
+            | Self::WriteFile { .. }
+            | Self::Forget { .. }
+            | Self::Shutdown => false,
+        }
+    }
 }
 
 /// The size of a log.

@@ -22,6 +22,7 @@ use super::setup::GuestSetup;
 use super::shell::Shell;
 use super::tmux::Tmux;
 use crate::domain::{Exit, SessionName};
+use crate::process::Identity;
 
 /// Variables that keep programs from asking questions or opening pagers; the box's own win.
 const DEFAULT_ENV: [(&str, &str); 8] = [
@@ -50,6 +51,8 @@ pub(super) struct Supervisor {
     pub(super) sessions: RefCell<BTreeMap<SessionName, Rc<Session>>>,
     /// The view for people.
     pub(super) tmux: Tmux,
+    /// When this process started: tells it from an earlier guest in the same place.
+    pub(super) life: u64,
     /// Set when everything is to end.
     pub(super) stop: watch::Sender<bool>,
     store: OnceCell<(Store, Records)>,
@@ -86,6 +89,7 @@ impl Supervisor {
             tmux: Tmux::find(&path, &setup.runtime_dir),
             setup,
             sessions: RefCell::default(),
+            life: started(),
             stop: watch::Sender::new(false),
             store: OnceCell::new(),
             logs_on_host: OnceCell::new(),
@@ -217,6 +221,12 @@ impl Supervisor {
         let found = self.sessions.borrow().get(name).cloned();
         found.ok_or_else(|| refuse(RefusalKind::Unknown, format!("there is no session `{name}`")))
     }
+}
+
+/// When this process started, in clock ticks since boot; 0 where nobody says.
+fn started() -> u64 {
+    let pid = rustix::process::getpid().as_raw_pid();
+    Identity::of(pid).map_or(0, |identity| identity.start_ticks)
 }
 
 /// Sends a signal to a process group; one that is gone needs none.

@@ -57,7 +57,7 @@ impl Host {
         let started = blocking.await.map_err(|_| launch::given_up())?;
         record.clone_from(&started.0);
         let reached = match started.1 {
-            Ok(()) => launch::reach(&dir, &spec).await,
+            Ok(()) => launch::reach(&dir, &spec, &record).await,
             Err(error) => Err(SandboxError {
                 what: "cannot start the supervisor on this host".to_owned(),
                 because: Some(format!("{error}: {}", error.source)),

@@ -7,6 +7,7 @@ pub mod choose;
 pub mod docker;
 pub mod host;
 mod launch;
+mod lifeline;
 pub mod local;
 mod reach;
 mod secrets;

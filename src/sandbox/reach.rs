@@ -52,7 +52,10 @@ pub async fn reach(run_dir: &Path) -> Result<Client, ReachError> {
 }
 
 /// Through a descriptor of the directory, since its path may be longer than a socket's address holds.
-fn connect(dir: &Path) -> io::Result<UnixStream> {
+///
+/// # Errors
+/// When nobody listens there.
+pub(super) fn connect(dir: &Path) -> io::Result<UnixStream> {
     let dir = File::open(dir)?;
     UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))
 }

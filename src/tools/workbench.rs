@@ -197,6 +197,9 @@ fn told(result: Result<Outcome, TerminalError>) -> Result<Outcome, WorkbenchErro
             };
             Ok(Outcome::words(Status::Failed, format!("{}{hint}", refusal.what)))
         }
+        Err(TerminalError::Guest(error @ GuestError::Unanswered)) => {
+            Ok(Outcome::words(Status::Unknown, format!("unknown: {error}; look before you do it again")))
+        }
         Err(error) => Err(WorkbenchError::Gone(error)),
     }
 }

@@ -101,11 +101,16 @@ impl Boxless {
         self.dir.path().join("run")
     }
 
+    /// The guest's socket.
+    pub(crate) fn control(&self) -> PathBuf {
+        self.dir.path().join("control")
+    }
+
     /// A connection that has said nothing yet.
     pub(crate) fn connected_raw(&self) -> UnixStream {
         let until = Instant::now() + Duration::from_secs(10);
         loop {
-            match UnixStream::connect(self.dir.path().join("control")) {
+            match UnixStream::connect(self.control()) {
                 Ok(stream) => return stream,
                 Err(error) => assert!(Instant::now() < until, "the guest does not listen: {error}"),
             }

@@ -13,6 +13,7 @@ mod guest;
 mod hostile;
 mod house;
 mod journal;
+mod lifeline;
 mod model_script;
 mod model_server;
 mod model_wire;

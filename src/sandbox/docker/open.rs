@@ -16,12 +16,13 @@ use super::bundle::Bundle;
 use super::carry;
 use super::connect::words_of;
 use super::engine::{Engine, Image, Make, RUN_LABEL, refusal, status};
-use super::relay;
+use super::relay::Relayed;
 use super::running::{Container, Running};
 use super::shape::{CONTROL_DIR, Dirs, Keep, PROGRAM_DIR, SOCKET, Shape, Way};
 use super::watch;
 use crate::domain::{BoxFacts, Capability, SandboxKind};
 use crate::guest::Client;
+use crate::sandbox::lifeline::ControlSocket;
 use crate::sandbox::{BoxSpec, SandboxError, secrets};
 
 /// Longest time from the container's start to the guest's first word. Loaded machines need seconds; nothing needs this.
@@ -280,14 +281,21 @@ impl Attempt<'_> {
         fs::create_dir_all(&sessions).map_err(words)?;
         let logs = File::open(&sessions).map_err(words)?;
         let token = &self.shape.spec.token;
-        Client::connect(stream, token, Some(logs.into())).await.map_err(|error| error.to_string())
+        let lifeline = ControlSocket { dir: dirs.control.clone(), sessions, process: None };
+        let client = Client::connect(stream, token, Some(logs.into())).await.map_err(|error| error.to_string())?;
+        Ok(client.mended_by(lifeline))
     }
 
     async fn greet_by_relay(&self, container: &Container) -> Result<Client, String> {
-        let pipes = relay::open(&self.engine.docker, &container.name, self.shape.program).await;
-        let (reader, writer) = pipes.map_err(|error| words_of(&error))?;
+        let lifeline = Relayed {
+            docker: self.engine.docker.clone(),
+            container: container.name.clone(),
+            program: self.shape.program.to_vec(),
+        };
+        let (reader, writer) = lifeline.open().await.map_err(|error| words_of(&error))?;
         let token = &self.shape.spec.token;
-        Client::connect_over(reader, writer, token).await.map_err(|error| error.to_string())
+        let client = Client::connect_over(reader, writer, token).await.map_err(|error| error.to_string())?;
+        Ok(client.mended_by(lifeline))
     }
 
     /// Ends when the container does; says what it said last.

@@ -10,14 +10,12 @@ pub(super) mod step;
 pub(super) mod wire;
 
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{CWD, Mode, OFlags};
-
 use self::record::Record;
 use self::running::Running;
+use super::lifeline::{ControlSocket, open_dir};
 use super::{BoxSpec, IsDriven, Sandbox, SandboxError};
 use crate::domain::RunId;
 use crate::guest::Client;
@@ -52,30 +50,27 @@ pub(super) fn given_up() -> SandboxError {
     SandboxError { what: "the making of the box was given up".to_owned(), because: None, hint: None }
 }
 
-/// Connects to the guest and hands it the directory of its logs.
+/// Connects to the guest and hands it the directory of its logs; again whenever the connection breaks.
 ///
 /// # Errors
 /// When it does not answer within ten seconds.
-pub(super) async fn reach(dir: &Path, spec: &BoxSpec) -> Result<Client, SandboxError> {
+pub(super) async fn reach(dir: &Path, spec: &BoxSpec, record: &Record) -> Result<Client, SandboxError> {
     let failed = |because: String| SandboxError {
         what: "the box is up but its supervisor does not answer".to_owned(),
         because: Some(because),
         hint: None,
     };
-    let sessions = sessions_dir(&spec.run_dir).map_err(|error| failed(error.to_string()))?;
+    let sessions = spec.run_dir.join("sessions");
+    let logs = fs::create_dir_all(&sessions).and_then(|()| open_dir(&sessions));
+    let logs = logs.map_err(|error| failed(error.to_string()))?;
+    let lifeline = ControlSocket { dir: dir.to_owned(), sessions, process: record.process.clone() };
     let stream = start::connect(dir).map_err(|error| failed(error.to_string()))?;
-    let greeted = Client::connect(stream, &spec.token, Some(sessions));
+    let greeted = Client::connect(stream, &spec.token, Some(logs));
     match tokio::time::timeout(Duration::from_secs(10), greeted).await {
-        Ok(Ok(client)) => Ok(client),
+        Ok(Ok(client)) => Ok(client.mended_by(lifeline)),
         Ok(Err(error)) => Err(failed(error.to_string())),
         Err(_) => Err(failed("no greeting within 10 seconds".to_owned())),
     }
-}
-
-fn sessions_dir(run_dir: &Path) -> std::io::Result<OwnedFd> {
-    let dir = run_dir.join("sessions");
-    fs::create_dir_all(&dir)?;
-    Ok(rustix::fs::openat(CWD, &dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// Removes the boxes of runs that nobody drives, with walls or without.

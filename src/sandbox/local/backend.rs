@@ -71,7 +71,7 @@ async fn create(launch: Launch, spec: BoxSpec) -> Result<Running, SandboxError> 
         }
     };
     record.layers.clone_from(&standing.layers);
-    match launch::reach(&dir, &spec).await {
+    match launch::reach(&dir, &spec, &record).await {
         Ok(client) => {
             let facts = facts(&spec, &record, &cgroups, standing);
             Ok(Running { facts, client, dir, record, cgroups })
