@@ -157,7 +157,7 @@ impl Driver {
     /// Writes a fact down, takes it in, tells the observer: in this order.
     pub(super) fn note(&mut self, event: Event) -> Result<Entry, Trouble> {
         let entry = self.recorder.append(event)?;
-        self.state.apply(&entry.event);
+        self.state.apply(&entry);
         self.history.apply(&entry);
         self.observer.entry(&entry);
         Ok(entry)

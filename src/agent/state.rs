@@ -1,7 +1,7 @@
 //! What a run is, folded from its entries, and what comes next. Pure: no clock, no I/O, no model.
 
 use crate::domain::{
-    CheckResult, Event, ExitReason, FinishClaim, Outcome, RunMode, RunSpec, Status, ToolCall, Verdict,
+    CheckResult, Entry, Event, ExitReason, FinishClaim, Jobs, Outcome, RunMode, RunSpec, Status, ToolCall, Verdict,
 };
 
 /// How often a model may claim to be done before failed checks end the run.
@@ -92,6 +92,7 @@ pub struct State {
     results: Vec<CheckResult>,
     failed_rounds: u32,
     last_text: String,
+    jobs: Jobs,
     stop: Option<(ExitReason, String)>,
     ended: bool,
 }
@@ -116,6 +117,7 @@ impl State {
             results: Vec::new(),
             failed_rounds: 0,
             last_text: String::new(),
+            jobs: Jobs::default(),
             stop: None,
             ended: false,
         }
@@ -151,14 +153,20 @@ impl State {
         self.claim.as_ref().map(|claim| &claim.claim)
     }
 
+    /// The jobs.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
     /// True after the last entry.
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// Takes in what happened.
-    pub fn apply(&mut self, event: &Event) {
-        match event {
+    pub fn apply(&mut self, entry: &Entry) {
+        self.jobs.apply(entry);
+        match &entry.event {
             Event::UserSaid { .. } => {
                 self.floor = Floor::Model;
                 self.nudges = 0;

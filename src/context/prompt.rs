@@ -17,6 +17,8 @@ pub enum Prompt {
     Interrupted,
     /// A claim to be done was not accepted.
     CheckFailed,
+    /// How things stand: the last words of a request.
+    State,
 }
 
 /// A template and its values do not fit each other.
@@ -48,8 +50,8 @@ pub enum PromptError {
 
 impl Prompt {
     /// All templates.
-    pub const ALL: [Self; 6] =
-        [Self::System, Self::Goal, Self::Chat, Self::Continue, Self::Interrupted, Self::CheckFailed];
+    pub const ALL: [Self; 7] =
+        [Self::System, Self::Goal, Self::Chat, Self::Continue, Self::Interrupted, Self::CheckFailed, Self::State];
 
     /// The file name without ending.
     pub fn name(self) -> &'static str {
@@ -60,6 +62,7 @@ impl Prompt {
             Self::Continue => "continue",
             Self::Interrupted => "interrupted",
             Self::CheckFailed => "check_failed",
+            Self::State => "state",
         }
     }
 
@@ -72,6 +75,7 @@ impl Prompt {
             Self::Continue => include_str!("../../prompts/continue.md"),
             Self::Interrupted => include_str!("../../prompts/interrupted.md"),
             Self::CheckFailed => include_str!("../../prompts/check_failed.md"),
+            Self::State => include_str!("../../prompts/state.md"),
         }
     }
 

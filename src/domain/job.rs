@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::words::{duration_words, size_words};
 use super::{Exit, SessionName};
 
 /// The name of a job, unique in its run: `j1`, `j2`, ….
@@ -196,6 +197,27 @@ impl Finding {
     pub fn is_problem(&self) -> bool {
         !matches!(self, Self::Ready { .. })
     }
+
+    /// In words, on one line as far as what it quotes is.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Ready { after_ms } => format!("ready after {}", duration_words(*after_ms)),
+            Self::NotReady { why } => format!("not ready in time: {why}"),
+            Self::Stalled { silent_ms, usual_ms } => format!(
+                "stalled: silent for {} without working, {} at most before",
+                duration_words(*silent_ms),
+                duration_words(*usual_ms)
+            ),
+            Self::Diverged { metric, line } => format!("{metric} diverges: {line}"),
+            Self::RepeatedErrors { count, line } => format!("the same error {count} times: {line}"),
+            Self::DiskFilling { path, free_bytes, full_in_s } => {
+                let full =
+                    full_in_s.map(|seconds| format!(", full in {}", duration_words(seconds.saturating_mul(1000))));
+                format!("disk of {path} fills up: {} left{}", size_words(*free_bytes), full.unwrap_or_default())
+            }
+            Self::NeedsInput { kind, prompt } => format!("waits for {}: {prompt}", kind.words()),
+        }
+    }
 }
 
 /// What a program that waits for input wants.
@@ -214,6 +236,19 @@ pub enum InputKind {
     Editor,
     /// Something else.
     Other,
+}
+
+impl BoxUsage {
+    /// In words: `cpu 42.0 s, memory up to 1.0 GB, 107.3 GB of disk left, GPU Some GPU 88 % busy, up to 4.2 GB`.
+    pub fn words(&self) -> String {
+        let cpu = self.cpu_ms.map(|cpu| format!("cpu {}", duration_words(cpu)));
+        let memory = self.memory_peak_bytes.map(|bytes| format!("memory up to {}", size_words(bytes)));
+        let disk = self.disk_free_bytes.map(|bytes| format!("{} of disk left", size_words(bytes)));
+        let gpus = self.gpus.iter().map(|gpu| {
+            format!("GPU {} {:.0} % busy, up to {}", gpu.name, gpu.busy_percent, size_words(gpu.memory_peak_bytes))
+        });
+        [cpu, memory, disk].into_iter().flatten().chain(gpus).collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl InputKind {
@@ -246,6 +281,20 @@ pub enum WakeCause {
     Person,
     /// The run's time is over.
     Budget,
+}
+
+impl WakeCause {
+    /// In a word or two.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Condition => "condition met",
+            Self::Deadline => "deadline",
+            Self::JobEnded => "job ended",
+            Self::Problem => "problem",
+            Self::Person => "person",
+            Self::Budget => "time is over",
+        }
+    }
 }
 
 /// What is recorded of a wait: no model request was made while it lasted.

@@ -4,8 +4,10 @@ mod call;
 mod event;
 mod id;
 mod job;
+mod jobs;
 mod observer;
 mod verdict;
+mod words;
 
 pub use call::{Exit, Outcome, OutputFacts, Status, ToolCall, Usage};
 pub use event::{
@@ -17,5 +19,7 @@ pub use job::{
     BoxUsage, Finding, GpuUsage, InputKind, Job, JobEnd, JobId, JobIdError, NoticeKind, Probe, Readiness, WaitRecord,
     WakeCause,
 };
+pub use jobs::{Fate, JobRecord, Jobs};
 pub use observer::{Observer, Progress, WaitProgress};
 pub use verdict::{ExitReason, Verdict};
+pub use words::{duration_words, seconds_words, size_words};

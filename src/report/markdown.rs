@@ -1,5 +1,6 @@
 //! The report of a run for people: `report.md`. The verdict comes first; all of it is told from the transcript.
 
+mod jobs;
 mod text;
 
 use std::collections::HashMap;
@@ -10,7 +11,7 @@ use super::call_line;
 use super::outcome::{how, printed};
 use super::style::{duration, size};
 use super::totals::{Totals, has_failed, tokens};
-use crate::domain::{BoxFacts, CheckResult, Entry, Event, Outcome, ToolCall, Usage};
+use crate::domain::{BoxFacts, CheckResult, Entry, Event, NoticeKind, Outcome, ToolCall, Usage, WaitRecord};
 
 /// Lines of a check's or failure's output that are quoted.
 const EXCERPT: usize = 12;
@@ -60,6 +61,13 @@ struct Report<'e> {
     artifacts: Vec<[String; 4]>,
     refused: Vec<String>,
     troubles: Vec<String>,
+    requests: u64,
+    /// How many requests had been made when a call was started.
+    asked_before: HashMap<&'e str, u64>,
+    /// Each with the requests that were made meanwhile.
+    waits: Vec<(&'e WaitRecord, Option<u64>)>,
+    noticed: Vec<String>,
+    services_kept: bool,
 }
 
 impl<'e> Report<'e> {
@@ -69,6 +77,7 @@ impl<'e> Report<'e> {
             Event::BoxOpened { facts } => self.facts = Some(facts),
             Event::ToolStarted { call } => {
                 self.by_id.insert(&call.id, self.calls.len());
+                self.asked_before.insert(&call.id, self.requests);
                 self.calls.push((call, None));
             }
             Event::ToolEnded { call_id, outcome } => {
@@ -86,13 +95,20 @@ impl<'e> Report<'e> {
             Event::ModelDelayed { why, wait_ms, .. } => {
                 self.troubles.push(format!("waited {} for the model: {}", duration(*wait_ms), plain(why)));
             }
+            Event::ModelRequested { .. } => self.requests += 1,
+            Event::Waited { wait } => {
+                let before = self.asked_before.get(wait.call_id.as_str());
+                self.waits.push((wait, before.map(|before| self.requests - before)));
+            }
+            Event::PersonTyped { session } => self.noticed.push(format!("a person typed into session {session}")),
+            Event::Noticed { kind: NoticeKind::ServicesKept, .. } => self.services_kept = true,
+            Event::Noticed { text, .. } => self.noticed.push(plain(text)),
             Event::StopAsked { why, .. } => self.troubles.push(format!("asked to stop: {}", plain(why))),
             Event::RunStarted { .. }
             | Event::BoxClosed { .. }
             | Event::SessionOpened { .. }
             | Event::UserSaid { .. }
             | Event::HarnessSaid { .. }
-            | Event::ModelRequested { .. }
             | Event::ModelAnswered { .. }
             | Event::FinishClaimed { .. }
             | Event::CheckStarted { .. }
@@ -101,11 +117,8 @@ impl<'e> Report<'e> {
             | Event::JobStarted { .. }
             | Event::JobNoted { .. }
             | Event::JobEnded { .. }
-            | Event::Waited { .. }
-            | Event::PersonTyped { .. }
             | Event::SessionClosed { .. }
             | Event::BoxMeasured { .. }
-            | Event::Noticed { .. }
             | Event::Other(_) => {}
         }
     }
@@ -117,6 +130,12 @@ impl<'e> Report<'e> {
         self.numbers(&mut out);
         self.check_list(&mut out);
         self.call_list(&mut out);
+        jobs::job_list(&mut out, &self.totals.jobs);
+        jobs::wait_list(&mut out, &self.waits);
+        self.notices(&mut out);
+        if self.services_kept {
+            jobs::services_left(&mut out, &self.totals);
+        }
         self.artifact_list(&mut out);
         self.failures(&mut out);
         self.recordings(&mut out, closing);
@@ -164,6 +183,9 @@ impl<'e> Report<'e> {
         row("duration", duration(t.wall_ms));
         row("- model", duration(t.model_ms));
         row("- tools and checks", duration(t.tool_ms));
+        if t.waited_ms > 0 {
+            row("- waits", duration(t.waited_ms));
+        }
         if t.waiting_ms > 0 {
             row("- waiting for the model's server", duration(t.waiting_ms));
         }
@@ -171,6 +193,9 @@ impl<'e> Report<'e> {
         let counted = t.usage != Usage::default();
         row("tokens", if counted { tokens(t.usage) } else { "not counted by the model's server".to_owned() });
         row("tool calls", format!("{}, {} failed", t.calls, t.failed_calls));
+        for (name, value) in t.usage_of_box.iter().flat_map(jobs::usage_rows) {
+            row(&name, value);
+        }
         add(out, "## Numbers");
         add(out, &table(&["what", "value"], &rows));
     }
@@ -223,18 +248,33 @@ impl<'e> Report<'e> {
         }
     }
 
+    /// What the harness noticed, each thing once.
+    fn notices(&self, out: &mut String) {
+        let mut told: Vec<String> = Vec::new();
+        for line in &self.noticed {
+            if !told.contains(line) {
+                told.push(line.clone());
+            }
+        }
+        if !told.is_empty() {
+            add(out, "## Noticed");
+            add(out, &list(&told));
+        }
+    }
+
     fn failures(&self, out: &mut String) {
         let failed: Vec<_> = self
             .calls
             .iter()
             .filter_map(|(call, outcome)| outcome.filter(|outcome| has_failed(outcome)).map(|outcome| (call, outcome)))
             .collect();
-        if failed.is_empty() && self.troubles.is_empty() {
+        let troubles: Vec<String> = self.troubles.iter().cloned().chain(jobs::failures(&self.totals.jobs)).collect();
+        if failed.is_empty() && troubles.is_empty() {
             return;
         }
         add(out, "## Failures met");
-        if !self.troubles.is_empty() {
-            add(out, &list(&self.troubles));
+        if !troubles.is_empty() {
+            add(out, &list(&troubles));
         }
         for (call, outcome) in failed.iter().take(MOST_FAILURES) {
             add(out, &format!("- {}: {}", plain(&how(outcome)), code(&call_line(call))));

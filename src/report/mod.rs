@@ -14,6 +14,7 @@ mod timeline;
 mod totals;
 mod visible;
 
+pub use crate::domain::{duration_words, size_words};
 pub use call::call_line;
 pub use cast::{CastHeader, cast};
 pub use live::{Live, LiveOptions};
@@ -21,7 +22,6 @@ pub use manifest::{ManifestItem, manifest};
 pub use markdown::{Closing, Recording, markdown};
 pub use page::{fitting, wrapped};
 pub use stream_json::{JsonMode, JsonOutput, OUTPUT_SCHEMA_VERSION};
-pub use style::{duration as duration_words, size as size_words};
 pub use timeline::{Detail, Timeline, TimelineOptions};
 pub use totals::{End, Totals};
 pub use visible::{visible, visible_json, visible_line};

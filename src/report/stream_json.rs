@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::totals::{Totals, has_failed};
 use super::{Closing, visible_json};
-use crate::domain::{Entry, Event, ExitReason, Observer, Progress, Verdict};
+use crate::domain::{Entry, Event, ExitReason, JobRecord, Observer, Progress, Verdict};
 
 /// The version of the objects: it goes up when a member changes its meaning or goes away.
 pub const OUTPUT_SCHEMA_VERSION: u32 = 1;
@@ -77,11 +77,15 @@ impl<W: Write + Send> JsonOutput<W> {
             "duration_ms": t.wall_ms,
             "model_ms": t.model_ms,
             "tool_ms": t.tool_ms,
+            "waited_ms": t.waited_ms,
             "waiting_ms": t.waiting_ms,
             "turns": t.turns,
             "usage": t.usage,
             "tool_calls": t.calls,
             "failed_tool_calls": t.failed_calls,
+            "waits": t.waits,
+            "jobs": t.jobs.all().map(job_members).collect::<Vec<_>>(),
+            "box_usage": t.usage_of_box,
             "checks": self.checks,
             "artifacts": self.artifacts,
             "run_dir": closing.map(|closing| &closing.run_dir),
@@ -148,6 +152,21 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
             Event::ArtifactCollected { path, stored, size_bytes, sha256 } => self
                 .artifacts
                 .push(json!({ "path": path, "stored": stored, "size_bytes": size_bytes, "sha256": sha256 })),
+            Event::JobStarted { job } => self.line("job", at(entry, joined(json!({ "event": "started" }), job))),
+            Event::JobNoted { job, finding } => {
+                let members = json!({ "event": "noted", "id": job, "words": finding.words() });
+                self.line("job", at(entry, joined(members, finding)));
+            }
+            Event::JobEnded { job, end } => {
+                self.line("job", at(entry, joined(json!({ "event": "ended", "id": job }), end)));
+            }
+            Event::Waited { wait } => self.line("wait", at(entry, json!(wait))),
+            Event::PersonTyped { session } => self.line("typed", at(entry, json!({ "session": session }))),
+            Event::SessionClosed { session, why } => {
+                self.line("session_closed", at(entry, json!({ "session": session, "why": why })));
+            }
+            Event::BoxMeasured { usage } => self.line("box_usage", at(entry, json!(usage))),
+            Event::Noticed { kind, text } => self.line("notice", at(entry, json!({ "kind": kind, "text": text }))),
             Event::BoxOpened { .. }
             | Event::BoxClosed { .. }
             | Event::SessionOpened { .. }
@@ -158,19 +177,28 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
             | Event::TurnInterrupted { .. }
             | Event::ArtifactRefused { .. }
             | Event::RunEnded { .. }
-            | Event::JobStarted { .. }
-            | Event::JobNoted { .. }
-            | Event::JobEnded { .. }
-            | Event::Waited { .. }
-            | Event::PersonTyped { .. }
-            | Event::SessionClosed { .. }
-            | Event::BoxMeasured { .. }
-            | Event::Noticed { .. }
             | Event::Other(_) => {}
         }
     }
 
     fn progress(&mut self, _progress: &Progress) {}
+}
+
+/// A job as the result lists it.
+fn job_members(record: &JobRecord) -> Value {
+    let job = &record.job;
+    json!({
+        "id": job.id,
+        "session": job.session,
+        "command": job.command,
+        "service": job.service,
+        "started": format!("{:.3}", record.started),
+        "expected_s": job.expected_s,
+        "alive": record.is_alive(),
+        "ready": record.is_ready(),
+        "end": record.end(),
+        "log": job.log,
+    })
 }
 
 fn object(kind: &str, members: Value) -> Value {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::visible_line;
+pub(super) use crate::domain::{duration_words as duration, size_words as size};
 
 /// Ends all emphasis.
 const RESET: &str = "\u{1b}[0m";
@@ -45,33 +46,12 @@ impl Style {
     }
 }
 
-/// A duration as people say it: `0.12 s`, `3.4 s`, `2 min 05 s`, `3 h 07 min`.
-pub fn duration(milliseconds: u64) -> String {
-    let seconds = milliseconds / 1000;
-    match seconds {
-        0 => format!("0.{:02} s", milliseconds / 10),
-        1..60 => format!("{seconds}.{} s", milliseconds % 1000 / 100),
-        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
-    }
-}
-
 /// Time since the run began, as a clock: `0:05`, `12:34`, `1:02:03`.
 pub(super) fn elapsed(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     match seconds / 3600 {
         0 => format!("{}:{:02}", seconds / 60, seconds % 60),
         hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
-    }
-}
-
-/// A size: `12 B`, `3.4 kB`, `5.6 MB`.
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{}.{} kB", bytes / 1_000, bytes % 1_000 / 100),
-        1_000_000..1_000_000_000 => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
-        _ => format!("{}.{} GB", bytes / 1_000_000_000, bytes % 1_000_000_000 / 100_000_000),
     }
 }
 
@@ -92,12 +72,8 @@ mod tests {
 
     #[test]
     fn numbers_are_said_as_people_say_them() {
-        let said: Vec<String> = [0, 120, 3_456, 125_000, 11_220_000].into_iter().map(duration).collect();
-        assert_eq!(said, ["0.00 s", "0.12 s", "3.4 s", "2 min 05 s", "3 h 07 min"]);
         let clock: Vec<String> = [5_000, 754_000, 3_723_000].into_iter().map(elapsed).collect();
         assert_eq!(clock, ["0:05", "12:34", "1:02:03"]);
-        let sizes: Vec<String> = [12, 3_456, 5_678_901, 1_200_000_000].into_iter().map(size).collect();
-        assert_eq!(sizes, ["12 B", "3.4 kB", "5.6 MB", "1.2 GB"]);
         assert_eq!(count(1, "turn") + &count(0, "turn"), "1 turn0 turns");
     }
 

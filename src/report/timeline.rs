@@ -2,6 +2,7 @@
 
 mod calls;
 mod end;
+mod jobs;
 
 use std::collections::HashMap;
 
@@ -143,14 +144,14 @@ impl Timeline {
             Event::ArtifactRefused { path, why } => {
                 self.trouble("file", &format!("{} left: {}", visible(self.totals.inside(path)), visible(why)))
             }
-            Event::JobStarted { .. }
-            | Event::JobNoted { .. }
-            | Event::JobEnded { .. }
-            | Event::Waited { .. }
-            | Event::PersonTyped { .. }
-            | Event::SessionClosed { .. }
-            | Event::BoxMeasured { .. }
-            | Event::Noticed { .. } => String::new(),
+            Event::JobStarted { job } => self.job_started(job),
+            Event::JobNoted { job, finding } => self.job_noted(*job, finding),
+            Event::JobEnded { job, end } => self.job_ended(*job, end),
+            Event::Waited { wait } => self.waited(wait),
+            Event::PersonTyped { session } => self.person_typed(session),
+            Event::SessionClosed { session, why } => self.session_closed(session, why),
+            Event::BoxMeasured { usage } => self.measured(usage),
+            Event::Noticed { text, .. } => self.line("noticed", &visible(text)),
             Event::RunEnded { .. } => self.banner(),
             Event::Other(value) => self.line("unknown", &one_line(&value.to_string(), WIDEST)),
         }

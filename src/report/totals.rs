@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::style::count;
-use crate::domain::{Entry, Event, ExitReason, Outcome, RunSpec, Status, Usage, Verdict};
+use crate::domain::{BoxUsage, Entry, Event, ExitReason, Jobs, Outcome, RunSpec, Status, Usage, Verdict};
 
 /// What a run has come to so far.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -16,8 +16,14 @@ pub struct Totals {
     pub wall_ms: u64,
     /// Waiting for the model to answer.
     pub model_ms: u64,
-    /// Tools and checks at work.
+    /// Tools and checks at work, without waits.
     pub tool_ms: u64,
+    /// Waits that have ended: no request was made while they lasted.
+    pub waits: u64,
+    /// How long they took, suspended time included.
+    pub waited_ms: u64,
+    /// Commands that outlived their calls.
+    pub jobs: Jobs,
     /// Waiting out a server that asked for patience.
     pub waiting_ms: u64,
     /// Answers of the model.
@@ -34,8 +40,12 @@ pub struct Totals {
     pub failed_checks: u64,
     /// Files brought out.
     pub artifacts: u64,
+    /// What the box has used, as last measured.
+    pub usage_of_box: Option<BoxUsage>,
     /// How it ended.
     pub end: Option<End>,
+    /// Calls that waited and have no outcome yet.
+    waiting: Vec<String>,
 }
 
 /// How a run ended.
@@ -56,6 +66,7 @@ impl Totals {
     pub fn add(&mut self, entry: &Entry) {
         let started = *self.started.get_or_insert(entry.time);
         self.wall_ms = u64::try_from(entry.time.duration_since(started).as_millis()).unwrap_or(0);
+        self.jobs.apply(entry);
         match &entry.event {
             Event::RunStarted { spec, .. } => self.spec = Some(spec.clone()),
             Event::ModelDelayed { wait_ms, .. } => self.waiting_ms += wait_ms,
@@ -64,9 +75,12 @@ impl Totals {
                 self.model_ms += duration_ms;
                 self.usage += usage.unwrap_or_default();
             }
-            Event::ToolEnded { outcome, .. } => {
+            Event::ToolEnded { call_id, outcome } => {
                 self.calls += 1;
-                self.tool_ms += outcome.duration_ms;
+                match self.waiting.iter().position(|waited| waited == call_id) {
+                    Some(place) => drop(self.waiting.swap_remove(place)),
+                    None => self.tool_ms += outcome.duration_ms,
+                }
                 self.failed_calls += u64::from(has_failed(outcome));
             }
             Event::CheckEnded { result } => {
@@ -74,6 +88,12 @@ impl Totals {
                 self.tool_ms += result.outcome.duration_ms;
                 self.failed_checks += u64::from(has_failed(&result.outcome));
             }
+            Event::Waited { wait } => {
+                self.waits += 1;
+                self.waited_ms += wait.waited_ms + wait.suspended_ms;
+                self.waiting.push(wait.call_id.clone());
+            }
+            Event::BoxMeasured { usage } => self.usage_of_box = Some(usage.clone()),
             Event::ArtifactCollected { .. } => self.artifacts += 1,
             Event::RunEnded { verdict, reason, why, answer } => {
                 let (why, answer) = (why.clone(), answer.clone());
@@ -95,10 +115,8 @@ impl Totals {
             | Event::JobStarted { .. }
             | Event::JobNoted { .. }
             | Event::JobEnded { .. }
-            | Event::Waited { .. }
             | Event::PersonTyped { .. }
             | Event::SessionClosed { .. }
-            | Event::BoxMeasured { .. }
             | Event::Noticed { .. }
             | Event::Other(_) => {}
         }
@@ -109,6 +127,13 @@ impl Totals {
         let failed = |failed: u64| if failed == 0 { String::new() } else { format!(" ({failed} failed)") };
         let mut words =
             format!("{}, {}{}", count(self.turns, "turn"), count(self.calls, "tool call"), failed(self.failed_calls));
+        let jobs = self.jobs.all().count() as u64;
+        if jobs > 0 {
+            words.push_str(&format!(", {}", count(jobs, "job")));
+        }
+        if self.waits > 0 {
+            words.push_str(&format!(", {}", count(self.waits, "wait")));
+        }
         if self.checks > 0 {
             words.push_str(&format!(", {}{}", count(self.checks, "check"), failed(self.failed_checks)));
         }

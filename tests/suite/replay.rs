@@ -120,7 +120,12 @@ fn json_is_one_object_per_line_and_ends_with_the_result() {
     insta::assert_snapshot!("stream_json", stream);
     let last = stream.lines().last().unwrap();
     assert_eq!(print(JsonMode::Single).trim_end(), last);
-    let kinds = ["init", "message", "tool_use", "tool_result", "check", "usage", "error", "result"];
+    let documented = include_str!("../../docs/OUTPUT.md");
+    let kinds: Vec<&str> = documented
+        .lines()
+        .take_while(|line| !line.starts_with("### "))
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | ").map(|(kind, _)| kind))
+        .collect();
     for line in stream.lines() {
         let object: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(object["schema_version"], 1);
@@ -183,6 +188,28 @@ fn hostile(event: Event, attack: &str) -> Event {
             Event::CheckEnded { result }
         }
         Event::ArtifactRefused { .. } => Event::ArtifactRefused { path: attack.into(), why: attack.into() },
+        Event::JobStarted { mut job } => {
+            (job.command, job.cwd, job.log) = (attack.into(), Some(attack.into()), attack.into());
+            Event::JobStarted { job }
+        }
+        Event::JobNoted { job, .. } => {
+            let (metric, line) = (attack.into(), attack.into());
+            Event::JobNoted { job, finding: longhaul::domain::Finding::Diverged { metric, line } }
+        }
+        Event::JobEnded { job, mut end } => {
+            end.note = Some(attack.into());
+            Event::JobEnded { job, end }
+        }
+        Event::Waited { mut wait } => {
+            wait.what = attack.into();
+            Event::Waited { wait }
+        }
+        Event::SessionClosed { session, .. } => Event::SessionClosed { session, why: attack.into() },
+        Event::BoxMeasured { mut usage } => {
+            usage.gpus[0].name = attack.into();
+            Event::BoxMeasured { usage }
+        }
+        Event::Noticed { kind, .. } => Event::Noticed { kind, text: attack.into() },
         Event::Other(_) => Event::Other(serde_json::json!({ "type": attack, attack: attack })),
         Event::StopAsked { reason, .. } => Event::StopAsked { reason, why: attack.into() },
         Event::RunEnded { verdict, reason, .. } => {

@@ -96,20 +96,20 @@ pub(crate) fn events(blobs: &Blobs) -> Vec<Event> {
         started("call_2", "write_file", r#"{"path":"a.txt","content":"12345"}"#),
         started("call_3", "shell", r#"{"command":"sleep 60","session":"train"}"#),
         ended("call_2", Outcome::words(Status::Ok, "wrote 5 bytes")),
+        Event::JobStarted { job: job() },
         ended("call_3", Outcome { duration_ms: 10_000, ..Outcome::words(Status::Running, "runs on") }),
     ];
-    events.extend(job());
+    events.extend(life_of_the_job());
     events.extend(ending());
     events
 }
 
-/// What becomes of the command that outlived its call.
-fn job() -> Vec<Event> {
-    let train = SessionName::new("train").expect("the story can be told");
-    let job = Job {
+/// The command that outlives its call.
+fn job() -> Job {
+    Job {
         id: JobId(1),
-        work: "c17".into(),
-        session: train.clone(),
+        work: "c16".into(),
+        session: SessionName::new("train").expect("the story can be told"),
         command: "sleep 60".into(),
         cwd: Some("/home/someone/project".into()),
         expected_s: Some(60.0),
@@ -117,7 +117,12 @@ fn job() -> Vec<Event> {
         readiness: None,
         log: "sessions/train.log".into(),
         offset: 0,
-    };
+    }
+}
+
+/// What becomes of it.
+fn life_of_the_job() -> Vec<Event> {
+    let train = job().session;
     let stalled = Finding::Stalled { silent_ms: 30_000, usual_ms: 5_000 };
     let end = JobEnd {
         exit: Some(Exit::Code(1)),
@@ -128,7 +133,7 @@ fn job() -> Vec<Event> {
         note: None,
     };
     let wait = WaitRecord {
-        call_id: "call_4".into(),
+        call_id: "call_3".into(),
         cause: WakeCause::JobEnded,
         what: "j1 ended: exit 1".into(),
         waited_ms: 51_000,
@@ -144,7 +149,6 @@ fn job() -> Vec<Event> {
         gpus: vec![gpu],
     };
     vec![
-        Event::JobStarted { job },
         Event::JobNoted { job: JobId(1), finding: stalled },
         Event::PersonTyped { session: train.clone() },
         Event::JobEnded { job: JobId(1), end },

@@ -29,10 +29,14 @@ fn call(id: &str, name: &str) -> ToolCall {
 }
 
 impl State {
+    fn sees(&mut self, event: Event) {
+        self.apply(&Entry { seq: 0, time: jiff::Timestamp::UNIX_EPOCH, event });
+    }
+
     fn answer(&mut self, text: &str, calls: &[ToolCall]) {
         let turn = self.turn + 1;
-        self.apply(&Event::ModelRequested { turn, sha256: String::new(), kept_bytes: 0, rest: NO_BLOB });
-        self.apply(&Event::ModelAnswered {
+        self.sees(Event::ModelRequested { turn, sha256: String::new(), kept_bytes: 0, rest: NO_BLOB });
+        self.sees(Event::ModelAnswered {
             turn,
             text: text.to_owned(),
             reasoning: String::new(),
@@ -46,18 +50,18 @@ impl State {
     }
 
     fn outcome(&mut self, call_id: &str, status: Status) {
-        self.apply(&Event::ToolEnded { call_id: call_id.to_owned(), outcome: Outcome::words(status, "x") });
+        self.sees(Event::ToolEnded { call_id: call_id.to_owned(), outcome: Outcome::words(status, "x") });
     }
 
     fn claim_done(&mut self, id: &str, gave_up: bool) {
         self.answer("", &[call(id, "finish")]);
         let claim = FinishClaim { summary: "did it".to_owned(), artifacts: vec!["a".to_owned()], gave_up };
-        self.apply(&Event::FinishClaimed { claim });
+        self.sees(Event::FinishClaimed { claim });
     }
 
     fn check(&mut self, check: usize, status: Status) {
         let result = CheckResult { check, round: self.round, outcome: Outcome::words(status, "x") };
-        self.apply(&Event::CheckEnded { result });
+        self.sees(Event::CheckEnded { result });
     }
 
     fn ending(&self) -> (Verdict, ExitReason) {
@@ -140,7 +144,7 @@ fn words_alone_end_a_run_only_where_nothing_is_open() {
     let mut run = state(RunMode::Goal, &["one"], 9);
     run.answer("it is done", &[]);
     assert_eq!(run.next(), Step::Nudge);
-    run.apply(&Event::HarnessSaid { text: "go on".to_owned() });
+    run.sees(Event::HarnessSaid { text: "go on".to_owned() });
     assert_eq!(run.next(), Step::AskModel { turn: 2 });
     run.answer("really done", &[]);
     assert_eq!(run.ending(), (Verdict::Blocked, ExitReason::NeedsHuman));
@@ -150,7 +154,7 @@ fn words_alone_end_a_run_only_where_nothing_is_open() {
 fn work_between_two_silences_earns_a_new_nudge() {
     let mut run = state(RunMode::Goal, &["one"], 9);
     run.answer("hm", &[]);
-    run.apply(&Event::HarnessSaid { text: "go on".to_owned() });
+    run.sees(Event::HarnessSaid { text: "go on".to_owned() });
     run.answer("", &[call("a", "shell")]);
     run.outcome("a", Status::Ok);
     run.answer("hm", &[]);
@@ -192,11 +196,11 @@ fn a_stop_goes_before_everything_but_the_answer_to_a_claim() {
     let stop = Event::StopAsked { reason: ExitReason::Terminated, why: "SIGTERM".to_owned() };
     let mut run = state(RunMode::Goal, &["one"], 9);
     run.answer("", &[call("a", "shell")]);
-    run.apply(&stop);
+    run.sees(stop.clone());
     assert_eq!(run.ending(), (Verdict::Stopped, ExitReason::Terminated));
     let mut run = state(RunMode::Goal, &["one"], 9);
     run.claim_done("f", false);
-    run.apply(&stop);
+    run.sees(stop.clone());
     assert_eq!(run.next(), Step::AnswerClaim { call_id: "f".to_owned(), accepted: false });
     run.outcome("f", Status::Cancelled);
     assert_eq!(run.ending(), (Verdict::Stopped, ExitReason::Terminated));
@@ -205,7 +209,7 @@ fn a_stop_goes_before_everything_but_the_answer_to_a_claim() {
 #[test]
 fn a_model_that_fails_ends_the_run_with_its_reason() {
     let mut run = state(RunMode::Goal, &[], 9);
-    run.apply(&Event::ModelFailed { turn: 1, why: "401".to_owned(), reason: ExitReason::Auth });
+    run.sees(Event::ModelFailed { turn: 1, why: "401".to_owned(), reason: ExitReason::Auth });
     assert_eq!(run.ending(), (Verdict::Error, ExitReason::Auth));
 }
 
@@ -213,7 +217,7 @@ fn a_model_that_fails_ends_the_run_with_its_reason() {
 fn a_chat_waits_for_the_person_whenever_the_model_rests() {
     let mut run = state(RunMode::Chat, &[], 9);
     assert_eq!(run.next(), Step::AwaitPerson);
-    run.apply(&Event::UserSaid { text: "hi".to_owned() });
+    run.sees(Event::UserSaid { text: "hi".to_owned() });
     assert_eq!(run.next(), Step::AskModel { turn: 1 });
     run.answer("hello", &[]);
     assert_eq!(run.next(), Step::AwaitPerson);
@@ -222,8 +226,8 @@ fn a_chat_waits_for_the_person_whenever_the_model_rests() {
 #[test]
 fn an_interrupted_turn_gives_the_person_the_word() {
     let mut run = state(RunMode::Goal, &["one"], 9);
-    run.apply(&Event::TurnInterrupted { turn: 1 });
+    run.sees(Event::TurnInterrupted { turn: 1 });
     assert_eq!(run.next(), Step::AwaitPerson);
-    run.apply(&Event::UserSaid { text: "use batch 16".to_owned() });
+    run.sees(Event::UserSaid { text: "use batch 16".to_owned() });
     assert_eq!(run.next(), Step::AskModel { turn: 1 });
 }

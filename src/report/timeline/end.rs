@@ -47,6 +47,9 @@ impl Timeline {
         let t = &self.totals;
         let mut times =
             format!("{} in all: model {}, tools {}", duration(t.wall_ms), duration(t.model_ms), duration(t.tool_ms));
+        if t.waited_ms > 0 {
+            times.push_str(&format!(", waits {}", duration(t.waited_ms)));
+        }
         if t.waiting_ms > 0 {
             times.push_str(&format!(", waiting for its server {}", duration(t.waiting_ms)));
         }

@@ -1,0 +1,82 @@
+//! Jobs, waits and what was noticed, in the timeline.
+
+use super::super::outcome::WIDEST;
+use super::super::style::{duration, one_line};
+use super::{Detail, Timeline};
+use crate::domain::{BoxUsage, Exit, Finding, Job, JobEnd, JobId, SessionName, WaitRecord, WakeCause, seconds_words};
+
+impl Timeline {
+    pub(super) fn job_started(&self, job: &Job) -> String {
+        let command = one_line(job.command.lines().next().unwrap_or_default(), 80).into_owned();
+        let what = if job.service { "service" } else { "job" };
+        let expected = job.expected_s.and_then(seconds_words);
+        let expected = expected.map(|expected| format!(", expected {expected}")).unwrap_or_default();
+        self.line("job", &format!("{} runs on as a {what} in session {}{expected}: {command}", job.id, job.session))
+    }
+
+    pub(super) fn job_noted(&self, job: JobId, finding: &Finding) -> String {
+        let words = format!("{}: {}", self.job_name(job), one_line(&finding.words(), WIDEST));
+        if finding.is_problem() { self.trouble("job", &words) } else { self.line("job", &words) }
+    }
+
+    pub(super) fn job_ended(&self, job: JobId, end: &JobEnd) -> String {
+        let expected = self.totals.jobs.get(job).and_then(|record| record.expected());
+        let expected = expected.map(|expected| format!(" (expected {expected})")).unwrap_or_default();
+        let mut words = format!("{}: {}{expected}", self.job_name(job), end.words());
+        if let Some(note) = &end.note {
+            words.push_str(&format!("; {}", one_line(note, WIDEST)));
+        }
+        match end.exit.is_some_and(Exit::is_success) {
+            true => self.line("job", &words),
+            false => self.trouble("job", &words),
+        }
+    }
+
+    /// What woke the model, and when.
+    pub(super) fn waited(&self, wait: &WaitRecord) -> String {
+        let mut words = format!("{} after {}", one_line(&wait.what, WIDEST), duration(wait.waited_ms));
+        if wait.suspended_ms > 0 {
+            words.push_str(&format!(", and {} suspended", duration(wait.suspended_ms)));
+        }
+        if let Some(expected) = wait.expected_s.and_then(seconds_words) {
+            words.push_str(&format!(" (expected {expected})"));
+        }
+        match wait.cause {
+            WakeCause::Condition | WakeCause::JobEnded => self.line("wait", &words),
+            WakeCause::Deadline | WakeCause::Problem | WakeCause::Person | WakeCause::Budget => {
+                self.line("wait", &format!("{}: {words}", wait.cause.words()))
+            }
+        }
+    }
+
+    pub(super) fn person_typed(&self, session: &SessionName) -> String {
+        self.line("you", &format!("typed into session {session}"))
+    }
+
+    pub(super) fn session_closed(&self, session: &SessionName, why: &str) -> String {
+        match self.detail {
+            Detail::Live => String::new(),
+            Detail::Normal | Detail::Full => {
+                self.line("session", &format!("{session} closed: {}", one_line(why, WIDEST)))
+            }
+        }
+    }
+
+    pub(super) fn measured(&self, usage: &BoxUsage) -> String {
+        let words = usage.words();
+        match self.detail {
+            Detail::Full if !words.is_empty() => {
+                self.line("usage", &format!("{} in {}", one_line(&words, WIDEST), duration(usage.over_ms)))
+            }
+            Detail::Live | Detail::Normal | Detail::Full => String::new(),
+        }
+    }
+
+    /// `j1 train`: the job and its session.
+    fn job_name(&self, job: JobId) -> String {
+        match self.totals.jobs.get(job) {
+            Some(record) => format!("{job} {}", record.job.session),
+            None => job.to_string(),
+        }
+    }
+}
