@@ -9,25 +9,27 @@ use tokio_util::sync::CancellationToken;
 use super::person::{Person, Word};
 use crate::domain::{Observer, Progress};
 
-/// Waits for `work` and shows its progress. A word of the person cancels it and is returned beside the result: work
-/// that is cancelled still has one.
+/// Waits for `work` and shows its progress. A word of the person cancels it: work that is cancelled still has a result.
+/// A mere notice cancels nothing. What was said is returned beside the result.
 pub(super) async fn attended<T>(
     work: impl Future<Output = T>,
     mut progress: mpsc::UnboundedReceiver<Progress>,
     cancel: &CancellationToken,
     person: &mut dyn Person,
     observer: &mut dyn Observer,
-) -> (T, Option<Word>) {
+) -> (T, Vec<Word>) {
     let mut work = pin!(work);
-    let mut word = None;
+    let mut words = Vec::new();
     loop {
         tokio::select! {
             biased;
-            result = &mut work => return (result, word),
+            result = &mut work => return (result, words),
             Some(passing) = progress.recv() => observer.progress(&passing),
-            said = person.interrupts(), if word.is_none() => {
-                word = Some(said);
-                cancel.cancel();
+            word = person.interrupts(), if !cancel.is_cancelled() => {
+                if !matches!(word, Word::Notice { .. }) {
+                    cancel.cancel();
+                }
+                words.push(word);
             }
         }
     }

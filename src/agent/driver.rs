@@ -210,6 +210,7 @@ impl Driver {
             Word::Interrupt => Event::TurnInterrupted { turn: self.state.turn() },
             Word::Say(text) => Event::UserSaid { text },
             Word::End { reason, why } => Event::StopAsked { reason, why },
+            Word::Notice { kind, text } => Event::Noticed { kind, text },
         };
         self.note(event).map(drop)
     }
@@ -250,7 +251,10 @@ impl Driver {
                 biased;
                 Some(delta) = streamed.recv() => self.show(turn, delta)?,
                 answered = &mut answer => break Ok(answered),
-                word = self.person.interrupts() => break Err(Cut::Word(word)),
+                word = self.person.interrupts() => match word {
+                    Word::Notice { .. } => self.take(word)?,
+                    Word::Interrupt | Word::Say(_) | Word::End { .. } => break Err(Cut::Word(word)),
+                },
                 _ = due.tick(), if self.sync_owed => self.commit_meanwhile().await?,
                 opened = self.bench.opened(), if opening => if let Err(cut) = self.take_box(opened)? {
                     break Err(cut);

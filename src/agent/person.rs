@@ -1,6 +1,6 @@
 //! The person beside the run: who may interrupt it, speak to it, or end it.
 
-use crate::domain::ExitReason;
+use crate::domain::{ExitReason, NoticeKind};
 
 /// What a person does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,13 @@ pub enum Word {
         reason: ExitReason,
         /// One line.
         why: String,
+    },
+    /// Does nothing to the run: is only noted, and what is under way goes on.
+    Notice {
+        /// The kind.
+        kind: NoticeKind,
+        /// In words.
+        text: String,
     },
 }
 

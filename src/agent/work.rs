@@ -74,6 +74,7 @@ impl Driver {
             };
             match cut {
                 Ok(()) | Err(Cut::Word(Word::Interrupt)) => {}
+                Err(Cut::Word(notice @ Word::Notice { .. })) => self.take(notice)?,
                 Err(Cut::Word(word)) => {
                     self.take(word)?;
                     return Ok(false);
@@ -128,7 +129,7 @@ impl Driver {
                 bench.run(&started.work, &started.action, &mut show, cancel).await
             }
         }));
-        let (results, word) = attended(work, progress, &cancel, &mut *self.person, &mut *self.observer).await;
+        let (results, words) = attended(work, progress, &cancel, &mut *self.person, &mut *self.observer).await;
         let mut gone = None;
         for (started, result) in batch.iter().zip(results) {
             let outcome = match result {
@@ -143,7 +144,7 @@ impl Driver {
         if let Some(error) = gone {
             self.stop_for(error)?;
         }
-        word.map_or(Ok(()), |word| self.take(word))
+        words.into_iter().try_for_each(|word| self.take(word))
     }
 
     fn take_done(&mut self, done: Done) -> Result<Outcome, Trouble> {
@@ -165,12 +166,12 @@ impl Driver {
         let (_, progress) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
         let work = bench.check(check, round, &command, &cancel);
-        let (result, word) = attended(work, progress, &cancel, &mut *self.person, &mut *self.observer).await;
+        let (result, words) = attended(work, progress, &cancel, &mut *self.person, &mut *self.observer).await;
         match result {
             Ok(result) => self.note(Event::CheckEnded { result }).map(drop)?,
             Err(error) => self.stop_for(error)?,
         }
-        word.map_or(Ok(()), |word| self.take(word))
+        words.into_iter().try_for_each(|word| self.take(word))
     }
 
     /// Brings out what the claim names, removes the box, writes the last entry.
