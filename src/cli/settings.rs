@@ -85,6 +85,7 @@ impl Settings {
                 memory_bytes: config.memory_bytes.value,
                 pids: config.pids.value.or(Some(DEFAULT_PIDS)),
                 cpus: config.cpus.value,
+                log_bytes: None,
             },
             max_turns: config.max_turns.value,
             checks: config.checks.value,

@@ -50,14 +50,14 @@ pub(super) fn start(boss: &Rc<Supervisor>, ask: CheckCommand, text: &[u8]) -> Re
     std::fs::write(&script, text).map_err(|error| refusal_of(&error, "the check's script"))?;
     let command = Rc::new(Command::new(ask.id.clone(), None, title(text), log.clone(), now));
     boss.command_starts(&ask.id, &command)?;
-    command.begins_at(log.size());
+    command.begins_at(log.end());
     let argv = shell.batch(&script.to_string_lossy());
     let spawned = spawn(&argv, boss, &ask, &cwd);
     let (pid, output) = match spawned {
         Ok(spawned) => spawned,
         Err(error) => {
             log.append(format!("{}: {error}\n", argv[0]).as_bytes(), now);
-            boss.command_ended(&command, command.end(Some(Exit::Code(126)), log.size(), now));
+            boss.command_ended(&command, command.end(Some(Exit::Code(126)), log.end(), now));
             return Ok(Start::Started(command.state(now)));
         }
     };
@@ -85,9 +85,12 @@ impl Run {
             tokio::select! {
                 biased;
                 ended = &mut exit => break ended.unwrap_or(Exit::Code(-1)),
-                read = read(&self.output, &mut buffer), if !closed => match read {
+                read = self.read(&mut buffer), if !closed => match read {
                     Ok(0) | Err(_) => closed = true,
-                    Ok(read) => self.log.append(&buffer[..read], Instant::now()),
+                    Ok(read) => {
+                        self.log.append(&buffer[..read], Instant::now());
+                        tokio::task::yield_now().await;
+                    }
                 },
                 () = &mut deadline, if !timed_out => {
                     timed_out = true;
@@ -97,13 +100,20 @@ impl Run {
         };
         // What its children still hold open is not waited for, but what they wrote until now is kept.
         while let Ok(read @ 1..) = rustix::io::read(self.output.get_ref(), &mut buffer) {
+            self.log.ready().await;
             self.log.append(&buffer[..read], Instant::now());
         }
         signal_group(self.pid, Signal::KILL);
         // Gone already if the runtime directory is.
         let _ = std::fs::remove_file(&self.script);
-        let end = self.command.end(Some(exit), self.log.size(), Instant::now());
+        let end = self.command.end(Some(exit), self.log.end(), Instant::now());
         self.boss.command_ended(&self.command, super::facts::CommandEnd { timed_out, ..end });
+    }
+
+    /// Reads output as soon as there is room for it on its way to the disk.
+    async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.log.ready().await;
+        self.output.async_io(Interest::READABLE, |output| Ok(rustix::io::read(output, &mut *buffer)?)).await
     }
 }
 
@@ -122,10 +132,6 @@ fn spawn(argv: &[String], boss: &Supervisor, ask: &CheckCommand, cwd: &Path) -> 
     let child = process.spawn()?;
     let pid = i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?;
     Ok((pid, without_blocking(reader.into(), Interest::READABLE)?))
-}
-
-async fn read(output: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
-    output.async_io(Interest::READABLE, |output| Ok(rustix::io::read(output, &mut *buffer)?)).await
 }
 
 /// The bytes of a command's output if they are few enough to travel with the news of its end.

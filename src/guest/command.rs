@@ -50,7 +50,7 @@ impl Command {
             id,
             session,
             title,
-            offset: Cell::new(log.size()),
+            offset: Cell::new(log.end()),
             lost_before: log.lost(),
             log,
             begun: now,
@@ -74,7 +74,7 @@ impl Command {
 
     /// Its output begins here.
     pub(super) fn begins_at(&self, offset: u64) {
-        self.offset.set(offset.min(self.log.size()));
+        self.offset.set(offset.min(self.log.end()));
         self.set_phase(Phase::Running);
     }
 
@@ -87,13 +87,19 @@ impl Command {
     pub(super) fn end(&self, exit: Option<Exit>, end: u64, now: Instant) -> CommandEnd {
         CommandEnd {
             exit,
-            end: end.clamp(self.offset.get(), self.log.size().max(self.offset.get())),
+            end: end.clamp(self.offset.get(), self.log.end().max(self.offset.get())),
             duration_ms: millis(now, self.begun),
             cwd: None,
             timed_out: false,
             respawned: None,
             lost_bytes: self.log.lost() - self.lost_before,
         }
+    }
+
+    /// An end whose output has been written since, as far as the disk took it.
+    pub(super) fn without_what_was_lost(&self, end: CommandEnd) -> CommandEnd {
+        let readable = self.log.size().max(self.offset.get());
+        CommandEnd { end: end.end.min(readable), lost_bytes: self.log.lost() - self.lost_before, ..end }
     }
 
     /// Waits for its end.

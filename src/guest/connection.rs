@@ -34,6 +34,9 @@ const GREETING_TIME: Duration = Duration::from_secs(10);
 /// Frames that may wait for a host that doesn't read; then it is waited for.
 const OUTGOING: usize = 64;
 
+/// A larger part of a log is read on another thread.
+const SMALL_READ: u64 = 64 << 10;
+
 /// Serves one connection to its end.
 pub(super) async fn serve(boss: Rc<Supervisor>, stream: UnixStream) {
     let greeted = tokio::time::timeout(GREETING_TIME, greet(&boss, &stream)).await;
@@ -93,6 +96,13 @@ impl Host {
                 Ok(log) => {
                     let boss = self.boss.clone();
                     self.later(id, async move { plain(keep::keep(&boss, log, offset, end).await) });
+                    return Ok(());
+                }
+            },
+            Request::ReadLog { log, offset, len } if len > SMALL_READ => match self.log(&log) {
+                Err(refusal) => Err(refusal),
+                Ok(log) => {
+                    self.later(id, read_log(log, offset, len.min(MAX_READ)));
                     return Ok(());
                 }
             },
@@ -292,6 +302,14 @@ impl Host {
             }
         }
     }
+}
+
+/// Reads from a disk that may take its time, so on another thread.
+async fn read_log(log: Rc<RawLog>, offset: u64, len: u64) -> Answer {
+    let files = log.files();
+    let read = tokio::task::spawn_blocking(move || files.read(offset, len)).await;
+    let bytes = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+    with_bytes(LogSize { size: log.size() }, bytes.map_err(|error| refusal_of(&error, &log.name))?)
 }
 
 fn end_of(state: &CommandState) -> Option<u64> {

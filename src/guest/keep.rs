@@ -1,21 +1,22 @@
 //! Copies of large output inside the box, so that whoever works there can search what was not shown.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 
 use super::facts::{KeptOutput, Refusal};
 use super::log::RawLog;
+use super::segments::Segments;
 use super::supervisor::{Supervisor, refusal_of};
 
 /// Most bytes of one copy.
 const LARGEST: u64 = 64 << 20;
 
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 256 << 10;
 
 /// Copies part of a log to a text file in the box's directory for temporary files.
 ///
@@ -25,24 +26,28 @@ pub(super) async fn keep(boss: &Supervisor, log: Rc<RawLog>, offset: u64, end: u
     let dir = directory(boss);
     let path = dir.join(format!("{}-{offset}.txt", log.name.trim_end_matches(".log")));
     let shown = path.to_string_lossy().into_owned();
-    let failed = |error: std::io::Error| refusal_of(&error, &shown);
     if !dir.is_dir() {
-        DirBuilder::new().mode(0o700).create(&dir).map_err(failed)?;
+        DirBuilder::new().mode(0o700).create(&dir).map_err(|error| refusal_of(&error, &shown))?;
     }
-    let mut file = BufWriter::new(File::create(&path).map_err(failed)?);
+    let (files, last) = (log.files(), end.min(offset.saturating_add(LARGEST)));
+    // Disks take their time, and the guest's thread must not wait for them.
+    let copied = tokio::task::spawn_blocking(move || copy(&files, offset, last, &path)).await;
+    copied.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| refusal_of(&error, &shown))?;
+    Ok(KeptOutput { path: shown, complete: last == end })
+}
+
+fn copy(files: &Segments, mut at: u64, end: u64, to: &Path) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(to)?);
     let mut text = LineEnds::default();
-    let (mut at, last) = (offset, end.min(offset.saturating_add(LARGEST)));
-    while at < last {
-        let piece = log.read(at, PIECE.min(last - at)).map_err(failed)?;
+    while at < end {
+        let piece = files.read(at, PIECE.min(end - at))?;
         if piece.is_empty() {
             break;
         }
         at += piece.len() as u64;
-        file.write_all(&text.of(&piece)).map_err(failed)?;
-        tokio::task::yield_now().await;
+        file.write_all(&text.of(&piece))?;
     }
-    file.flush().map_err(failed)?;
-    Ok(KeptOutput { path: shown, complete: last == end })
+    file.flush()
 }
 
 /// Removes the copies.

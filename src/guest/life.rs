@@ -51,7 +51,7 @@ async fn type_in(session: Rc<Session>, mut typed: mpsc::Receiver<Bytes>) {
 
 async fn follow(session: &Session, born: Born) -> Exit {
     let Born { pty, mut exit, nonce } = born;
-    let scanner = MarkScanner::new(nonce, session.log.size());
+    let scanner = MarkScanner::new(nonce, session.log.seen());
     let mut intake = Intake { session, scanner, queries: CursorQueries::default(), buffer: vec![0; PIECE] };
     let mut patience = FIRST_LOOK;
     let mut look = std::pin::pin!(sleep(patience));
@@ -60,11 +60,13 @@ async fn follow(session: &Session, born: Born) -> Exit {
         tokio::select! {
             biased;
             ended = &mut exit => {
-                intake.drain(&pty);
+                intake.drain(&pty).await;
                 return ended.unwrap_or(Exit::Code(-1));
             }
             read = intake.read(&pty), if !hung_up => {
                 hung_up = read.is_none();
+                // A terminal that is flooded has its turn, then the others have theirs.
+                tokio::task::yield_now().await;
                 patience = FIRST_LOOK;
                 look.as_mut().reset(tokio::time::Instant::now() + patience);
             }
@@ -91,6 +93,8 @@ struct Intake<'a> {
 impl Intake<'_> {
     /// Waits for output and takes what is there; `None` once the terminal is closed.
     async fn read(&mut self, pty: &Pty) -> Option<()> {
+        // What is not read stays in the terminal, whose writer then waits.
+        self.session.log.ready().await;
         match pty.read(&mut self.buffer).await {
             Ok(HUNG_UP) | Err(_) => None,
             Ok(read) => {
@@ -101,9 +105,10 @@ impl Intake<'_> {
     }
 
     /// Takes everything that was written before the shell's end.
-    fn drain(&mut self, pty: &Pty) {
+    async fn drain(&mut self, pty: &Pty) {
         // Bounded, because a process that outlives the shell may go on writing.
         for _ in 0..1024 {
+            self.session.log.ready().await;
             match pty.try_read(&mut self.buffer) {
                 Ok(Some(HUNG_UP) | None) | Err(_) => return,
                 Ok(Some(read)) => self.fill(pty, read),

@@ -20,6 +20,7 @@ mod marks;
 mod proc;
 mod protocol;
 mod pty;
+mod segments;
 mod server;
 mod session;
 mod setup;
@@ -38,6 +39,7 @@ pub use facts::{
 };
 pub use line::{Connector, Ends, Mended, NoWay};
 pub use protocol::Welcome;
+pub use segments::LogReader;
 pub use server::serve;
 pub use setup::{Control, GuestSetup, SETUP_VAR};
 pub use sight::{Actor, BoxVitals, Condition, DiskRoom, FileChange, Foreground, Gpu, Met, Signalled, Stop};

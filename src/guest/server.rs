@@ -68,6 +68,8 @@ pub fn serve(mut setup: GuestSetup) -> io::Result<()> {
                 () = &mut dying, if stopping => break,
             }
         }
+        // What a disk does not take in time is not waited for any longer.
+        let _ = tokio::time::timeout(DYING_TIME, boss.finish_logs()).await;
         Ok(())
     })
 }

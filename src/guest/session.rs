@@ -165,6 +165,7 @@ impl Session {
             require_dir(Path::new(dir))?;
         }
         let name = Some(self.name.clone());
+        self.log.next_command();
         let command = Rc::new(Command::new(ask.id.clone(), name, title(&text), self.log.clone(), now));
         self.boss.command_starts(&ask.id, &command)?;
         let mut inner = self.inner.borrow_mut();
@@ -338,7 +339,7 @@ impl Session {
 
     fn nonce(&self) -> String {
         // The token is the box's secret, and the log has grown since the last time.
-        let seed = format!("{}\n{}\n{}", self.boss.setup.token, self.name, self.log.size());
+        let seed = format!("{}\n{}\n{}", self.boss.setup.token, self.name, self.log.end());
         let digest = Sha256::digest(seed);
         // Upper case, so that a terminal that changes case does no harm.
         digest[..12].iter().fold(String::new(), |nonce, byte| nonce + &format!("{byte:02X}"))

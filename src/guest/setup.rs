@@ -26,6 +26,9 @@ pub struct GuestSetup {
     pub base_env: BTreeMap<String, String>,
     /// Where shells start.
     pub cwd: PathBuf,
+    /// Most bytes that all logs together keep; 16 GiB without.
+    #[serde(default)]
+    pub log_cap_bytes: Option<u64>,
 }
 
 /// Where hosts connect to a guest.

@@ -15,7 +15,7 @@ use rustix::process::{Pid, WaitOptions};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::command::{Command, Record};
-use super::facts::{CommandState, Event, Phase, Refusal, RefusalKind};
+use super::facts::{CommandEnd, CommandState, Event, Phase, Refusal, RefusalKind};
 use super::log::{Records, Store};
 use super::session::Session;
 use super::setup::GuestSetup;
@@ -114,7 +114,7 @@ impl Supervisor {
                 File::open(own)?.into()
             }
         };
-        let store = Store::new(dir);
+        let store = Store::new(dir, self.setup.log_cap_bytes, self.events.clone())?;
         let (records, known) = store.open_records::<Record>()?;
         let mut recorded = self.recorded.borrow_mut();
         for record in known {
@@ -136,6 +136,13 @@ impl Supervisor {
     /// Whether the logs are in the host's directory.
     pub(super) fn logs_on_host(&self) -> bool {
         self.logs_on_host.get().copied().unwrap_or(false)
+    }
+
+    /// Waits until all output is on disk.
+    pub(super) async fn finish_logs(&self) {
+        if let Some((store, _)) = self.store.get() {
+            store.finish().await;
+        }
     }
 
     /// Where logs are kept. There is one since the first host was welcomed, and nothing is logged before.
@@ -172,8 +179,19 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Writes a command's end down, then tells who waits for it.
-    pub(super) fn command_ended(&self, command: &Command, end: super::facts::CommandEnd) {
+    /// Writes a command's end down, then tells who waits for it: once its output can be read.
+    pub(super) fn command_ended(self: &Rc<Self>, command: &Rc<Command>, end: CommandEnd) {
+        if command.log().is_written(end.end) {
+            return self.output_written(command, end);
+        }
+        let (boss, command) = (self.clone(), command.clone());
+        tokio::task::spawn_local(async move {
+            command.log().written(end.end).await;
+            boss.output_written(&command, command.without_what_was_lost(end));
+        });
+    }
+
+    fn output_written(&self, command: &Command, end: CommandEnd) {
         let now = Instant::now();
         command.log().flush_timing(now);
         let state = CommandState { phase: Phase::Ended(end.clone()), ..command.state(now) };

@@ -104,6 +104,7 @@ impl Host {
             program,
             env: spec.env.clone(),
             cwd: spec.workspace.clone(),
+            log_cap_bytes: spec.limits.log_bytes,
         };
         start::start(&self.launch.program, &Setup { walls: Walls::None, guest }, dir, record)?;
         Ok(())

@@ -69,6 +69,8 @@ pub struct Limits {
     pub pids: Option<u64>,
     /// Processors, as in 1.5.
     pub cpus: Option<f64>,
+    /// Bytes of all terminal logs of the run; the guest's default without.
+    pub log_bytes: Option<u64>,
 }
 
 /// What a backend can do on this machine, tried for real.

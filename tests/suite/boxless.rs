@@ -55,6 +55,7 @@ impl Boxless {
             init: false,
             base_env,
             cwd: dir.path().join("work"),
+            log_cap_bytes: None,
         };
         let json = serde_json::to_string(&setup).expect("JSON");
         let this = Self { guest: spawn(&json), dir, setup: json };

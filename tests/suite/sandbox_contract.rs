@@ -82,7 +82,7 @@ impl Bench {
             image: None,
             home: Some(self.home()),
             network: Network::Open,
-            limits: Limits { memory_bytes: Some(256 << 20), pids: Some(200), cpus: None },
+            limits: Limits { memory_bytes: Some(256 << 20), pids: Some(200), ..Limits::default() },
             why: "a test".to_owned(),
             env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             token: format!("token-{}", self.run.short()),

@@ -207,7 +207,7 @@ async fn a_kill_for_want_of_memory_is_counted() {
         }
         let project = Project::on(engine);
         let mut spec = project.spec(BUSYBOX);
-        spec.limits = Limits { memory_bytes: Some(64 << 20), pids: Some(100), cpus: Some(1.0) };
+        spec.limits = Limits { memory_bytes: Some(64 << 20), pids: Some(100), cpus: Some(1.0), log_bytes: None };
         let sandbox = project.backend().create(&spec).await.expect("a box");
         // The shell that waits for it hides how it ended.
         let (code, _) = run(&*sandbox, "tail /dev/zero | cat").await;

@@ -21,10 +21,12 @@ impl Session {
                 let active = inner.active.as_mut().filter(|active| active.seq == seq && active.stage == Stage::Typed);
                 if let Some(active) = active {
                     active.stage = Stage::Begun;
-                    active.command.begins_at(found.end);
+                    active.command.begins_at(self.log.position(found.end));
                 }
             }
-            Mark::Prompt { status, seq, rearmed } => self.prompted(status, seq, rearmed, found.start),
+            Mark::Prompt { status, seq, rearmed } => {
+                self.prompted(status, seq, rearmed, self.log.position(found.start));
+            }
         }
     }
 
@@ -58,7 +60,7 @@ impl Session {
 
     /// Takes note of the shell's end; whether it is to have a successor.
     pub(in crate::guest) fn shell_ended(&self, exit: Exit) -> bool {
-        let record = Record::ShellExited { session: self.name.clone(), exit, log_size: self.log.size() };
+        let record = Record::ShellExited { session: self.name.clone(), exit, log_size: self.log.end() };
         // With a full disk it can still be told to who is connected.
         let _ = self.boss.record(&record);
         let mut inner = self.inner.borrow_mut();
@@ -90,7 +92,7 @@ impl Session {
                 // Not seen to begin, or over before the shell was given up.
                 Stage::Queued | Stage::Typed | Stage::Rearming => None,
             };
-            self.finish(&inner, &active, exit, self.log.size(), Some(successor));
+            self.finish(&inner, &active, exit, self.log.end(), Some(successor));
         }
         drop(inner);
         self.boss.tell(Event::SessionExited { session: self.name.clone(), exit, respawned: goes_on }, Bytes::new());

@@ -164,6 +164,7 @@ impl Shape<'_> {
             init: true,
             base_env: base_env(&self.image.env, &self.spec.env),
             cwd: self.spec.workspace.clone(),
+            log_cap_bytes: self.spec.limits.log_bytes,
         };
         serde_json::to_string(&setup).expect("plain data becomes JSON")
     }
@@ -311,7 +312,7 @@ mod tests {
             image: None,
             home: None,
             network: Network::None,
-            limits: Limits { memory_bytes: Some(1 << 30), pids: None, cpus: Some(1.5) },
+            limits: Limits { memory_bytes: Some(1 << 30), cpus: Some(1.5), ..Limits::default() },
             why: String::new(),
             env: BTreeMap::from([("TZ".to_owned(), "UTC".to_owned()), ("AWS_SECRET".to_owned(), "x".to_owned())]),
             token: "secret".to_owned(),

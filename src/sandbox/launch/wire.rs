@@ -46,6 +46,8 @@ pub(in crate::sandbox) struct GuestPart {
     pub(in crate::sandbox) env: BTreeMap<String, String>,
     /// Where sessions start.
     pub(in crate::sandbox) cwd: PathBuf,
+    /// See [`crate::sandbox::Limits::log_bytes`].
+    pub(in crate::sandbox) log_cap_bytes: Option<u64>,
 }
 
 /// How a box is to be built.

@@ -134,6 +134,7 @@ fn build_recorded(
         program: PathBuf::from(fresh::PROGRAM),
         env: env::entering(&spec.env, uid),
         cwd: spec.workspace.clone(),
+        log_cap_bytes: spec.limits.log_bytes,
     };
     let setup = Setup { walls: Walls::Box(plan), guest };
     let standing = start::start(&launch.program, &setup, dir, record)?;

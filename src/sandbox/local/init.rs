@@ -71,6 +71,7 @@ fn guest_setup(part: GuestPart, listener: OwnedFd, init: bool) -> GuestSetup {
         init,
         base_env: part.env,
         cwd: part.cwd,
+        log_cap_bytes: part.log_cap_bytes,
     }
 }
 

@@ -63,6 +63,7 @@ fn try_out(launch: &Launch, dir: &Path) -> Result<Vec<Capability>, StepError> {
         program: "/".into(),
         env: std::collections::BTreeMap::new(),
         cwd: "/".into(),
+        log_cap_bytes: None,
     };
     let standing = start::start(&launch.program, &Setup { walls: Walls::Box(plan), guest }, dir, &mut record);
     if let Some(held) = record.process.as_ref().and_then(crate::process::Identity::hold) {
