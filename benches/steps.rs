@@ -261,5 +261,6 @@ fn options(dir: &Path) -> TerminalOptions {
         size: TermSize::default(),
         logs: "sessions".to_owned(),
         budget: ExcerptBudget::default(),
+        clock: Arc::new(SystemClock::new()),
     }
 }

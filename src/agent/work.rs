@@ -2,7 +2,6 @@
 
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::attend::attended;
 use super::driver::{Cut, Driver, Opening};
@@ -10,7 +9,7 @@ use super::person::Word;
 use super::state::Ending;
 use super::trouble::Trouble;
 use crate::domain::{Event, Outcome, Progress, Status, ToolCall};
-use crate::tools::{Action, Done, Workbench, WorkbenchError};
+use crate::tools::{Action, Attention, CallNames, Done, Workbench, WorkbenchError};
 
 /// The box, from the wish to the end.
 pub(super) enum Bench {
@@ -119,18 +118,22 @@ impl Driver {
     /// Runs calls at the same time; notes their outcomes in the order of the calls.
     async fn run_batch(&mut self, batch: &[Started]) -> Result<(), Trouble> {
         let Bench::Open(bench) = &self.bench else { return Ok(()) };
-        let (tails, progress) = mpsc::unbounded_channel();
-        let cancel = CancellationToken::new();
+        let (passing, progress) = mpsc::unbounded_channel();
+        let attention = Attention::new();
         let work = join_all(batch.iter().map(|started| {
-            let (tails, cancel) = (tails.clone(), &cancel);
+            let (passing, attention) = (passing.clone(), &attention);
             async move {
-                let call = &started.call.id;
-                let mut show = |tail| drop(tails.send(Progress::Output { call: call.clone(), tail }));
-                bench.run(&started.work, &started.action, &mut show, cancel).await
+                let names = CallNames { work: &started.work, call: &started.call.id };
+                let mut show = |progress| drop(passing.send(progress));
+                bench.run(names, &started.action, &mut show, attention).await
             }
         }));
-        let (results, words) = attended(work, progress, &cancel, &mut *self.person, &mut *self.observer).await;
+        let (results, words) = attended(work, progress, &attention, &mut *self.person, &mut *self.observer).await;
+        let pending = bench.terminal().board().pending();
         let mut gone = None;
+        for fact in pending {
+            self.note(fact)?;
+        }
         for (started, result) in batch.iter().zip(results) {
             let outcome = match result {
                 Ok(done) => self.take_done(done)?,
@@ -164,9 +167,9 @@ impl Driver {
         let command = self.state.spec().checks[check].clone();
         let Bench::Open(bench) = &self.bench else { return Ok(()) };
         let (_, progress) = mpsc::unbounded_channel();
-        let cancel = CancellationToken::new();
-        let work = bench.check(check, round, &command, &cancel);
-        let (result, words) = attended(work, progress, &cancel, &mut *self.person, &mut *self.observer).await;
+        let attention = Attention::new();
+        let work = bench.check(check, round, &command, &attention);
+        let (result, words) = attended(work, progress, &attention, &mut *self.person, &mut *self.observer).await;
         match result {
             Ok(result) => self.note(Event::CheckEnded { result }).map(drop)?,
             Err(error) => self.stop_for(error)?,

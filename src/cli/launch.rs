@@ -88,6 +88,7 @@ pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<
             env,
             token: token(),
         },
+        clock: Arc::clone(&clock),
     };
     Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends })
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::clock::Clock;
 use crate::domain::SandboxKind;
 use crate::sandbox::choose::{ImageNamed, Wanted, candidates, choose};
 use crate::sandbox::docker::Docker;
@@ -22,6 +24,8 @@ pub(super) struct BoxWish {
     pub(super) wanted: Wanted,
     /// Everything else; `why` is filled in when the kind has been chosen.
     pub(super) spec: BoxSpec,
+    /// The clock by which its sessions wait.
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 /// The backends of this machine.
@@ -62,14 +66,14 @@ impl Backends {
     /// # Errors
     /// [`WorkbenchError::NoBox`]: each kind that was tried, with its remedy.
     pub(super) async fn open(&self, wish: BoxWish) -> Result<Workbench, WorkbenchError> {
-        let BoxWish { wanted, mut spec } = wish;
+        let BoxWish { wanted, mut spec, clock } = wish;
         let image = if spec.image.is_some() { ImageNamed::Yes } else { ImageNamed::No };
         let mut tried = Vec::new();
         for &kind in candidates(wanted, image) {
             tried.push(Probe { kind, missing: None, capabilities: Vec::new() });
             spec.why = choose(wanted, image, &tried)?.why;
             match self.of(kind).create(&spec).await {
-                Ok(sandbox) => return Ok(set_up(sandbox, &spec)),
+                Ok(sandbox) => return Ok(set_up(sandbox, &spec, clock)),
                 Err(error) => tried.last_mut().expect("just pushed").missing = Some(error),
             }
         }
@@ -78,7 +82,7 @@ impl Backends {
     }
 }
 
-fn set_up(sandbox: Box<dyn Sandbox>, spec: &BoxSpec) -> Workbench {
+fn set_up(sandbox: Box<dyn Sandbox>, spec: &BoxSpec, clock: Arc<dyn Clock>) -> Workbench {
     // Without it nobody can look in; the run itself does not need it.
     let _ = leave_token(&spec.run_dir, &spec.token);
     let terminal = Terminal::new(
@@ -89,6 +93,7 @@ fn set_up(sandbox: Box<dyn Sandbox>, spec: &BoxSpec) -> Workbench {
             size: crate::guest::TermSize::default(),
             logs: "sessions".to_owned(),
             budget: ExcerptBudget::default(),
+            clock,
         },
     );
     Workbench::new(sandbox, terminal, &spec.run_dir.join("artifacts"))

@@ -1,91 +1,65 @@
-//! Where time comes from: the system, or a clock that ticks once per look.
+//! Where time comes from: the system, a clock that ticks once per look, or one that a test moves.
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+mod system;
+mod ticking;
+mod virtual_clock;
 
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
-/// Tells the time.
-pub trait Clock: Send + Sync {
+pub use system::SystemClock;
+pub use ticking::TickingClock;
+pub use virtual_clock::VirtualClock;
+
+/// Tells the time and lets wait for it.
+pub trait Clock: Send + Sync + fmt::Debug {
     /// The wall clock; it may jump.
     fn now(&self) -> Timestamp;
 
-    /// Time since some fixed moment; it never goes back.
+    /// Time since some fixed moment while the machine was awake; it never goes back.
     fn monotonic(&self) -> Duration;
+
+    /// Time since some fixed moment, suspension included; it never goes back.
+    fn since_boot(&self) -> Duration;
+
+    /// Resolves when so much of [`Clock::monotonic`] has passed.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 }
 
-/// The clock of this machine.
-#[derive(Debug)]
-pub struct SystemClock {
-    origin: Instant,
+/// The three clocks, read at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// Time awake.
+    pub monotonic: Duration,
+    /// Time, suspension included.
+    pub since_boot: Duration,
 }
 
-impl SystemClock {
-    /// A clock whose monotonic reading begins now.
-    pub fn new() -> Self {
-        Self { origin: Instant::now() }
-    }
-}
-
-impl Default for SystemClock {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
+impl Reading {
+    /// Reads `clock`.
+    pub fn of(clock: &dyn Clock) -> Self {
+        Self { wall: clock.now(), monotonic: clock.monotonic(), since_boot: clock.since_boot() }
     }
 
-    fn monotonic(&self) -> Duration {
-        self.origin.elapsed()
-    }
-}
-
-/// A clock that goes on by one step with each look at the wall time: the same readings on every machine.
-#[derive(Debug)]
-pub struct TickingClock {
-    start: Timestamp,
-    step: Duration,
-    ticks: Mutex<u32>,
-}
-
-impl TickingClock {
-    /// A clock that shows `start` first and `step` more each further time.
-    pub fn new(start: Timestamp, step: Duration) -> Self {
-        Self { start, step, ticks: Mutex::new(0) }
+    /// Time awake since an earlier reading.
+    pub fn awake_since(&self, earlier: &Self) -> Duration {
+        self.monotonic.saturating_sub(earlier.monotonic)
     }
 
-    fn passed(&self, looks: u32) -> Duration {
-        let mut ticks = self.ticks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let passed = self.step * *ticks;
-        *ticks += looks;
-        passed
-    }
-}
-
-impl Clock for TickingClock {
-    fn now(&self) -> Timestamp {
-        self.start + self.passed(1)
+    /// Time since an earlier reading, suspension included.
+    pub fn since(&self, earlier: &Self) -> Duration {
+        self.since_boot.saturating_sub(earlier.since_boot)
     }
 
-    fn monotonic(&self) -> Duration {
-        self.passed(0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ticking_clock_goes_on_by_one_step_per_look() {
-        let start: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a timestamp");
-        let clock = TickingClock::new(start, Duration::from_secs(2));
-        assert_eq!(clock.now(), start);
-        assert_eq!(clock.now().to_string(), "2026-01-01T00:00:02Z");
-        assert_eq!(clock.monotonic(), Duration::from_secs(4));
-        assert_eq!(clock.monotonic(), Duration::from_secs(4));
+    /// How long the machine was suspended since an earlier reading. The two clocks are read one after the other, and so
+    /// less than a second is taken for none.
+    pub fn suspended_since(&self, earlier: &Self) -> Duration {
+        let suspended = self.since(earlier).saturating_sub(self.awake_since(earlier));
+        if suspended < Duration::from_secs(1) { Duration::ZERO } else { suspended }
     }
 }

@@ -1,28 +1,32 @@
 //! Sessions as tools and the loop use them: run a command, learn how it ended, see what matters of its output.
 
+mod board;
 mod errors;
 mod excerpt;
+mod lines;
 mod output;
 mod prompt;
 mod render;
 mod report;
 mod scan;
 mod screen;
+pub mod wait;
 mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::domain::SessionName;
 use crate::guest::{
     CheckCommand, Client, GuestError, Interrupted, OpenSession, RefusalKind, RunCommand, SessionInfo, Start, TermSize,
 };
 use waiting::both;
 
+pub use board::{Board, JobView, JobWish, ReadyState};
 pub use excerpt::{Excerpt, ExcerptBudget};
 pub use prompt::{Look, classify};
 pub use report::{CommandReport, CommandSpec, ReportState, TerminalError};
@@ -41,6 +45,8 @@ pub struct TerminalOptions {
     pub logs: String,
     /// How much of an output is shown.
     pub budget: ExcerptBudget,
+    /// The clock by which everything waits.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// The sessions of one box. Clones share it.
@@ -49,12 +55,30 @@ pub struct Terminal {
     client: Client,
     options: Arc<TerminalOptions>,
     last: Arc<Mutex<BTreeMap<SessionName, String>>>,
+    board: Board,
 }
 
 impl Terminal {
-    /// Works on the sessions of `client`'s box.
+    /// Works on the sessions of `client`'s box. Must be called within a tokio runtime.
     pub fn new(client: Client, options: TerminalOptions) -> Self {
-        Self { client, options: Arc::new(options), last: Arc::default() }
+        let options = Arc::new(options);
+        let board = Board::new(client.clone(), Arc::clone(&options));
+        Self { client, options, last: Arc::default(), board }
+    }
+
+    /// The jobs of the box.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Where sessions begin, absolute inside the box.
+    pub fn workspace(&self) -> &str {
+        &self.options.workspace
+    }
+
+    /// The clock by which everything waits.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.options.clock
     }
 
     /// The channel to the box, for files.
@@ -75,7 +99,7 @@ impl Terminal {
         progress: &mut (dyn FnMut(String) + Send),
         cancel: &CancellationToken,
     ) -> Result<CommandReport, TerminalError> {
-        let until = Instant::now() + spec.yield_after;
+        let over = self.options.clock.sleep(spec.yield_after);
         let mut ended = Box::pin(self.client.ended(&spec.id));
         let run = RunCommand { id: spec.id.clone(), session: spec.session.clone(), cwd: spec.cwd.clone() };
         // Both requests leave before either is answered.
@@ -97,7 +121,7 @@ impl Terminal {
                 if let Some(end) = early {
                     return self.report(end?).await;
                 }
-                self.wait(&state, ended, until, progress, cancel).await
+                self.wait(&state, ended, over, progress, cancel).await
             }
         }
     }
@@ -113,13 +137,13 @@ impl Terminal {
         progress: &mut (dyn FnMut(String) + Send),
         cancel: &CancellationToken,
     ) -> Result<CommandReport, TerminalError> {
-        let until = Instant::now() + yield_after;
+        let over = self.options.clock.sleep(yield_after);
         let running = self.client.sessions().await?.into_iter().find(|info| info.session == *session);
         let running = running.and_then(|info| info.command).map(|command| command.id);
         let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner).get(session).cloned();
         let Some(id) = running.or_else(last) else { return Err(TerminalError::NoCommand(session.clone())) };
         let state = self.client.command(&id).await?;
-        self.wait(&state, Box::pin(self.client.ended(&id)), until, progress, cancel).await
+        self.wait(&state, Box::pin(self.client.ended(&id)), over, progress, cancel).await
     }
 
     /// Reports a command by its id, after `yield_after` at the latest: what a resumed run asks about a command that it
@@ -134,9 +158,9 @@ impl Terminal {
         progress: &mut (dyn FnMut(String) + Send),
         cancel: &CancellationToken,
     ) -> Result<CommandReport, TerminalError> {
-        let until = Instant::now() + yield_after;
+        let over = self.options.clock.sleep(yield_after);
         let state = self.client.command(id).await?;
-        self.wait(&state, Box::pin(self.client.ended(id)), until, progress, cancel).await
+        self.wait(&state, Box::pin(self.client.ended(id)), over, progress, cancel).await
     }
 
     /// Runs a command in a fresh shell, outside all sessions, without a terminal; kills it after `timeout`.
@@ -163,8 +187,8 @@ impl Terminal {
             return self.report(end?).await;
         }
         // The guest's own limit comes first; this one is for a guest that has stopped.
-        let until = Instant::now() + timeout + Duration::from_secs(30);
-        self.wait(&state, ended, until, &mut |_| {}, cancel).await
+        let over = self.options.clock.sleep(timeout + Duration::from_secs(30));
+        self.wait(&state, ended, over, &mut |_| {}, cancel).await
     }
 
     /// Opens a session, or finds it open.

@@ -25,6 +25,10 @@ pub struct CommandSpec {
 /// How a command stands and what it printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandReport {
+    /// The name under which the box knows the command; where another one was in the way, that one's.
+    pub id: String,
+    /// The beginning of its text.
+    pub title: String,
     /// Where it stands.
     pub state: ReportState,
     /// Time since it was started, or how long it took.
@@ -65,6 +69,13 @@ pub enum ReportState {
         /// How long it has been running.
         since: Duration,
     },
+}
+
+impl ReportState {
+    /// Whether the command that was asked about is still under way.
+    pub fn is_running(&self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
 }
 
 /// Why there is no report.

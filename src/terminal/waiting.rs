@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep_until};
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::output::{self, Place};
@@ -23,12 +23,12 @@ type Progress<'a> = &'a mut (dyn FnMut(String) + Send);
 pub(super) type Ended = Result<(CommandState, Option<Bytes>), GuestError>;
 
 impl Terminal {
-    /// Waits for the end, for `until` or for `cancel`; reports how the command stands then.
+    /// Waits for the end, for `over` or for `cancel`; reports how the command stands then.
     pub(super) async fn wait(
         &self,
         state: &CommandState,
         mut ended: Pin<Box<impl Future<Output = Ended> + Send>>,
-        until: Instant,
+        mut over: BoxFuture<'static, ()>,
         progress: Progress<'_>,
         cancel: &CancellationToken,
     ) -> Result<CommandReport, TerminalError> {
@@ -36,20 +36,20 @@ impl Terminal {
             return self.report((state.clone(), None)).await;
         }
         let mut shown = state.offset;
-        let mut next_progress = Instant::now() + PROGRESS_STEP;
+        let mut paced = self.options.clock.sleep(PROGRESS_STEP);
         loop {
             let growth = async {
-                sleep_until(next_progress).await;
+                (&mut paced).await;
                 self.client.growth(&state.log, shown).await
             };
             tokio::select! {
                 biased;
                 end = &mut ended => return self.report(end?).await,
                 () = cancel.cancelled() => break,
-                () = sleep_until(until) => break,
+                () = &mut over => break,
                 size = growth => {
                     shown = size?;
-                    next_progress = Instant::now() + PROGRESS_STEP;
+                    paced = self.options.clock.sleep(PROGRESS_STEP);
                     let now = self.client.command(&state.id).await?;
                     let place = Place { log: &state.log, offset: now.offset, end: shown, shown_log: "", is_final: false };
                     let tail = output::last_lines(&self.client, &place, self.options.size, PROGRESS_LINES).await?;
@@ -65,6 +65,8 @@ impl Terminal {
     pub(super) fn busy(&self, other: CommandState) -> Result<CommandReport, TerminalError> {
         let since = Duration::from_millis(other.elapsed_ms);
         Ok(CommandReport {
+            id: other.id,
+            title: other.title.clone(),
             state: ReportState::Busy { command: other.title, since },
             duration: Duration::ZERO,
             cwd: None,
@@ -107,6 +109,8 @@ impl Terminal {
         let place = Place { log: &state.log, offset: state.offset, end, shown_log: &log, is_final };
         let excerpt = output::excerpt(&self.client, &place, output, self.options.size, self.options.budget).await?;
         Ok(CommandReport {
+            id: state.id,
+            title: state.title,
             state: report_state,
             duration: Duration::from_millis(duration_ms),
             cwd,

@@ -2,12 +2,22 @@
 
 use std::time::Duration;
 
-use crate::domain::{Exit, Outcome, OutputFacts, Status};
+use crate::domain::{Exit, JobId, Outcome, OutputFacts, Status};
 use crate::terminal::{CommandReport, ReportState};
 
 /// The outcome of a command: a line of facts, then what is shown of its output.
 pub(super) fn command_outcome(report: &CommandReport) -> Outcome {
-    let (status, exit, first, notes) = state_in_words(report);
+    noted_outcome(report, None)
+}
+
+/// The same for a command that is a job now.
+pub(super) fn job_outcome(report: &CommandReport, job: JobId) -> Outcome {
+    noted_outcome(report, Some(format!("job {job}: it runs on; wait for it with wait")))
+}
+
+fn noted_outcome(report: &CommandReport, note: Option<String>) -> Outcome {
+    let (status, exit, first, mut notes) = state_in_words(report);
+    notes.extend(note);
     let mut facts = vec![first, duration(report.duration)];
     facts.extend(report.cwd.clone());
     facts.push(output_in_words(report));
@@ -52,18 +62,18 @@ fn state_in_words(report: &CommandReport) -> (Status, Option<Exit>, String, Vec<
             (status, *exit, first, respawned.clone().into_iter().collect())
         }
         ReportState::Running { note } => {
-            let wait = "it runs on; call shell with command null in the same session to go on waiting".to_owned();
-            (Status::Running, None, "still running".to_owned(), note.clone().into_iter().chain([wait]).collect())
+            (Status::Running, None, "still running".to_owned(), note.clone().into_iter().collect())
         }
         ReportState::Busy { command, since } => {
             let first = format!("not started: `{command}` has been running in this session for {}", duration(*since));
-            let other = "wait for it with command null, or use another session".to_owned();
+            let other = "wait for it with wait, or use another session".to_owned();
             (Status::Failed, None, first, vec![other])
         }
     }
 }
 
-fn in_words(exit: Exit) -> String {
+/// An exit as people say it.
+pub(super) fn in_words(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exit {code}"),
         Exit::Signal(signal) => match nix::sys::signal::Signal::try_from(signal) {
@@ -127,6 +137,8 @@ mod tests {
 
     fn report(state: ReportState, text: &str, omitted_bytes: u64) -> CommandReport {
         CommandReport {
+            id: "c1".to_owned(),
+            title: "make".to_owned(),
             state,
             duration: Duration::from_millis(1_234),
             cwd: Some("/p".to_owned()),

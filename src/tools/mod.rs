@@ -4,6 +4,7 @@ pub mod decode;
 pub mod schema;
 
 mod artifact;
+mod attention;
 mod edit_file;
 mod facts;
 mod finish;
@@ -11,8 +12,10 @@ mod path;
 mod read_file;
 mod registry;
 mod shell;
+mod wait;
 mod workbench;
 mod write_file;
 
+pub use attention::Attention;
 pub use registry::{Action, MalformedCalls, Registry, Tool};
-pub use workbench::{Collected, Done, Workbench, WorkbenchError};
+pub use workbench::{CallNames, Collected, Done, Workbench, WorkbenchError};

@@ -6,13 +6,15 @@ use crate::domain::{Outcome, RunMode, Status, ToolCall};
 
 use super::decode::{DecodeError, decode};
 use super::schema::parameters;
-use super::{edit_file, finish, read_file, shell, write_file};
+use super::{edit_file, finish, read_file, shell, wait, write_file};
 
 /// What a well-formed call asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Run a command, or go on waiting for one.
     Shell(shell::Args),
+    /// Wait for something, at no cost.
+    Wait(wait::Args),
     /// Show lines of a file.
     ReadFile(read_file::Args),
     /// Write a whole file.
@@ -51,7 +53,7 @@ impl Action {
             Self::ReadFile(args) => Footprint::Reads(args.path.clone()),
             Self::WriteFile(args) => Footprint::Writes(args.path.clone()),
             Self::EditFile(args) => Footprint::Writes(args.path.clone()),
-            Self::Finish(_) => Footprint::Run,
+            Self::Wait(_) | Self::Finish(_) => Footprint::Run,
         }
     }
 }
@@ -87,6 +89,9 @@ impl Registry {
         let mut tools = vec![
             Tool::new::<shell::Args>("shell", include_str!("../../tools/shell.md"), |text, schema| {
                 decode(text, schema).map(Action::Shell)
+            }),
+            Tool::new::<wait::Args>("wait", include_str!("../../tools/wait.md"), |text, schema| {
+                decode(text, schema).map(Action::Wait)
             }),
             Tool::new::<read_file::Args>("read_file", include_str!("../../tools/read_file.md"), |text, schema| {
                 decode(text, schema).map(Action::ReadFile)

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Outcome, SessionName, Status};
-use crate::terminal::{CommandSpec, Terminal, TerminalError};
+use crate::terminal::{CommandSpec, JobWish, Terminal, TerminalError};
 
-use super::facts::command_outcome;
+use super::facts::{command_outcome, job_outcome};
 
 /// Arguments of `shell`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -30,6 +30,9 @@ pub struct Args {
     /// Seconds after which to return if the command still runs; null for 120.
     #[serde(default)]
     pub yield_s: Option<f64>,
+    /// True for a service: it is not expected to end by itself; null for false.
+    #[serde(default)]
+    pub service: Option<bool>,
 }
 
 impl Args {
@@ -63,10 +66,16 @@ pub(super) async fn run(
         }
         Some(command) => {
             let (id, command, cwd) = (id.to_owned(), command.clone().into_bytes(), args.cwd.clone());
-            terminal.run(CommandSpec { id, session, command, cwd, yield_after }, progress, cancel).await?
+            terminal
+                .run(CommandSpec { id, session: session.clone(), command, cwd, yield_after }, progress, cancel)
+                .await?
         }
     };
-    Ok(command_outcome(&report))
+    let wish = JobWish { expected_s: args.expected_s, service: args.service == Some(true), readiness: None };
+    Ok(match terminal.board().keep(&report, &session, wish) {
+        Some(job) => job_outcome(&report, job.id),
+        None => command_outcome(&report),
+    })
 }
 
 fn yield_after(args: &Args) -> Result<Duration, String> {

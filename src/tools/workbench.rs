@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
-use crate::domain::{BoxFacts, CheckResult, Event, Outcome, SessionName, Status};
+use crate::domain::{BoxFacts, CheckResult, Event, Outcome, Progress, SessionName, Status};
 use crate::guest::{GuestError, RefusalKind, SessionInfo};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::terminal::{Terminal, TerminalError};
 
-use super::{Action, artifact, edit_file, facts, read_file, shell, write_file};
+use super::{Action, Attention, artifact, edit_file, facts, read_file, shell, wait, write_file};
 
 /// How long the box gets to end by itself before it is ended by force.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(10);
@@ -27,6 +25,15 @@ pub enum WorkbenchError {
     /// Its guest does not answer any more.
     #[error("the box is gone")]
     Gone(#[source] TerminalError),
+}
+
+/// The names of a call.
+#[derive(Debug, Clone, Copy)]
+pub struct CallNames<'a> {
+    /// Under which the box knows what it starts; unique within the run.
+    pub work: &'a str,
+    /// The id that it has in the record.
+    pub call: &'a str,
 }
 
 /// What came of an action.
@@ -83,23 +90,34 @@ impl Workbench {
         &self.terminal
     }
 
-    /// Runs an action. `id` is unique within the run: the same id never takes effect twice.
+    /// Runs an action. The same name of work never takes effect twice.
+    ///
+    /// What becomes of jobs meanwhile is told by [`crate::terminal::Board::news`]; what is
+    /// [pending](crate::terminal::Board::pending) there belongs into the record before the outcome, too.
     ///
     /// # Errors
     /// [`WorkbenchError::Gone`]; everything else is an outcome.
     pub async fn run(
         &self,
-        id: &str,
+        names: CallNames<'_>,
         action: &Action,
-        progress: &mut (dyn FnMut(String) + Send),
-        cancel: &CancellationToken,
+        progress: &mut (dyn FnMut(Progress) + Send),
+        attention: &Attention,
     ) -> Result<Done, WorkbenchError> {
         let mut facts = Vec::new();
         let outcome = match action {
             Action::Shell(args) => {
                 facts.extend(self.session(args).await?.map(opened));
-                shell::run(args, id, &self.terminal, progress, cancel).await
+                let mut tail = |tail| progress(Progress::Output { call: names.call.to_owned(), tail });
+                shell::run(args, names.work, &self.terminal, &mut tail, attention.token()).await
             }
+            Action::Wait(args) => match wait::run(args, names.call, &self.terminal, progress, attention).await {
+                Ok((outcome, waited)) => {
+                    facts.extend(waited.map(|wait| Event::Waited { wait }));
+                    Ok(outcome)
+                }
+                Err(error) => Err(error),
+            },
             Action::ReadFile(args) => read_file::run(args, &self.workspace, self.terminal.guest()).await,
             Action::WriteFile(args) => write_file::run(args, &self.workspace, self.terminal.guest()).await,
             Action::EditFile(args) => edit_file::run(args, &self.workspace, self.terminal.guest()).await,
@@ -134,11 +152,11 @@ impl Workbench {
         check: usize,
         round: u32,
         command: &str,
-        cancel: &CancellationToken,
+        attention: &Attention,
     ) -> Result<CheckResult, WorkbenchError> {
         let id = format!("check-{round}-{check}");
         let cwd = Some(self.workspace.clone());
-        let report = self.terminal.check(&id, command.as_bytes(), cwd, CHECK_TIMEOUT, cancel).await;
+        let report = self.terminal.check(&id, command.as_bytes(), cwd, CHECK_TIMEOUT, attention.token()).await;
         let outcome = report.map(|report| facts::command_outcome(&report));
         Ok(CheckResult { check, round, outcome: told(outcome)? })
     }

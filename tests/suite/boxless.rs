@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use longhaul::clock::{Clock, SystemClock};
 use longhaul::domain::SessionName;
 use longhaul::guest::{Client, Control, GuestSetup, SETUP_VAR, TermSize};
 use longhaul::terminal::{CommandReport, CommandSpec, ExcerptBudget, Terminal, TerminalOptions};
@@ -127,7 +129,12 @@ impl Boxless {
 
     /// The terminal of a new client.
     pub(crate) async fn terminal(&self) -> Terminal {
-        Terminal::new(self.client().await, options(&self.work()))
+        self.terminal_by(Arc::new(SystemClock::new())).await
+    }
+
+    /// The terminal of a new client, which waits by `clock`.
+    pub(crate) async fn terminal_by(&self, clock: Arc<dyn Clock>) -> Terminal {
+        Terminal::new(self.client().await, TerminalOptions { clock, ..options(&self.work()) })
     }
 }
 
@@ -157,6 +164,7 @@ pub(crate) fn options(work: &Path) -> TerminalOptions {
         size: TermSize::default(),
         logs: "sessions".into(),
         budget: ExcerptBudget::default(),
+        clock: Arc::new(SystemClock::new()),
     }
 }
 

@@ -1,0 +1,286 @@
+//! The jobs of a box: which there are, how they stand, and what happened that belongs into the record.
+
+mod news;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch as channel;
+use tokio::task::AbortHandle;
+
+use super::{CommandReport, TerminalOptions};
+use crate::clock::Clock;
+use crate::domain::{BoxUsage, Event, Finding, Job, JobEnd, JobId, Readiness, SessionName};
+use crate::guest::Client;
+use news::News;
+
+/// The jobs of one box. Clones share it; what watches the jobs ends with the last one.
+#[derive(Debug, Clone)]
+pub struct Board {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    client: Client,
+    shared: Arc<Shared>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for task in lock(&self.tasks).drain(..) {
+            task.abort();
+        }
+    }
+}
+
+/// What the board and those who watch for it share.
+#[derive(Debug)]
+struct Shared {
+    clock: Arc<dyn Clock>,
+    options: Arc<TerminalOptions>,
+    jobs: Mutex<BTreeMap<JobId, Entry>>,
+    next: Mutex<u32>,
+    news: News,
+    /// Counts changes of any job.
+    changed: channel::Sender<u64>,
+}
+
+/// A job and what is known of it.
+#[derive(Debug, Clone)]
+struct Entry {
+    job: Job,
+    /// By [`Clock::since_boot`].
+    began: Duration,
+    /// The guest's name of its log.
+    log: String,
+    /// Up to where in the log its output was shown.
+    seen: u64,
+    end: Option<JobEnd>,
+    ready: Option<ReadyState>,
+    findings: Vec<Finding>,
+}
+
+/// Where the output of a job is.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    /// The job.
+    pub(super) job: JobId,
+    /// The name under which the box knows it.
+    pub(super) work: String,
+    /// The guest's name of its log.
+    pub(super) log: String,
+    /// Up to where in the log its output was shown.
+    pub(super) seen: u64,
+    /// Where it ends, if it has ended.
+    pub(super) end: Option<u64>,
+}
+
+/// Where the probe of a job stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadyState {
+    /// It has not passed yet.
+    Trying,
+    /// It has passed.
+    Ready {
+        /// Time since the job's start.
+        after: Duration,
+    },
+    /// It has not passed in time, or the job ended before.
+    NotReady {
+        /// What the last try met.
+        why: String,
+    },
+}
+
+/// A job as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobView {
+    /// Its facts.
+    pub job: Job,
+    /// Time since its start, or how long it ran.
+    pub elapsed: Duration,
+    /// Lines that it has printed.
+    pub lines: u64,
+    /// The last of them, rendered.
+    pub last_line: String,
+    /// Progress as the job itself prints it, in words.
+    pub progress: Option<String>,
+    /// Its probe, if it has one.
+    pub ready: Option<ReadyState>,
+    /// How it ended, if it has.
+    pub end: Option<JobEnd>,
+    /// What was noticed.
+    pub findings: Vec<Finding>,
+}
+
+/// What is known of a command beyond its report when it becomes a job.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct JobWish {
+    /// How long it is thought to take, in seconds.
+    pub expected_s: Option<f64>,
+    /// Whether it is a service.
+    pub service: bool,
+    /// How to learn that it is ready.
+    pub readiness: Option<Readiness>,
+}
+
+impl Board {
+    /// A board without jobs. Must be called within a tokio runtime.
+    pub(super) fn new(client: Client, options: Arc<TerminalOptions>) -> Self {
+        let shared = Arc::new(Shared {
+            clock: Arc::clone(&options.clock),
+            options,
+            jobs: Mutex::default(),
+            next: Mutex::new(1),
+            news: News::default(),
+            changed: channel::Sender::new(0),
+        });
+        let listening = tokio::spawn(news::listen(client.events(), Arc::clone(&shared)));
+        Self { inner: Arc::new(Inner { client, shared, tasks: Mutex::new(vec![listening.abort_handle()]) }) }
+    }
+
+    /// A name that no job has or had.
+    pub fn next_id(&self) -> JobId {
+        let mut next = lock(&self.inner.shared.next);
+        let id = JobId(*next);
+        *next += 1;
+        id
+    }
+
+    /// Takes a job over: [`Event::JobStarted`] is the next thing that [`Board::news`] tells of it, its end the last.
+    pub fn adopt(&self, job: Job) {
+        let shared = &self.inner.shared;
+        {
+            let mut next = lock(&shared.next);
+            *next = (*next).max(job.id.0.saturating_add(1));
+        }
+        let (began, seen) = (shared.clock.since_boot(), job.offset);
+        self.take_in(shared.entry(job, began, seen));
+    }
+
+    /// Makes a job of a command that is still running; returns the one that it is already, if it is. None for a
+    /// command that does not run.
+    pub fn keep(&self, report: &CommandReport, session: &SessionName, wish: JobWish) -> Option<Job> {
+        if !report.state.is_running() {
+            return None;
+        }
+        if let Some(known) = self.of_work(&report.id) {
+            self.mark_seen(known.id, report.offset + report.size_bytes);
+            return Some(known);
+        }
+        let job = Job {
+            id: self.next_id(),
+            work: report.id.clone(),
+            session: session.clone(),
+            command: report.title.clone(),
+            cwd: report.cwd.clone(),
+            expected_s: wish.expected_s,
+            service: wish.service,
+            readiness: wish.readiness,
+            log: report.log.clone(),
+            offset: report.offset,
+        };
+        let shared = &self.inner.shared;
+        let began = shared.clock.since_boot().saturating_sub(report.duration);
+        self.take_in(shared.entry(job.clone(), began, report.offset + report.size_bytes));
+        Some(job)
+    }
+
+    /// The job that a command is, by the name under which the box knows the command.
+    pub fn of_work(&self, work: &str) -> Option<Job> {
+        lock(&self.inner.shared.jobs).values().find(|entry| entry.job.work == work).map(|entry| entry.job.clone())
+    }
+
+    /// All jobs, the ended ones included, by id.
+    pub fn jobs(&self) -> Vec<JobView> {
+        let now = self.inner.shared.clock.since_boot();
+        lock(&self.inner.shared.jobs).values().map(|entry| entry.view(now)).collect()
+    }
+
+    /// The next fact to be recorded, in order. May be dropped and called again; waits for ever when the box is gone.
+    pub async fn news(&self) -> Event {
+        self.inner.shared.news.next().await
+    }
+
+    /// The facts that are there now: call it before an outcome is recorded that may tell of them.
+    pub fn pending(&self) -> Vec<Event> {
+        self.inner.shared.news.drain()
+    }
+
+    /// What the box has used so far.
+    pub fn usage(&self) -> BoxUsage {
+        BoxUsage::default()
+    }
+
+    /// Tells of changes of any job.
+    pub(super) fn changes(&self) -> channel::Receiver<u64> {
+        self.inner.shared.changed.subscribe()
+    }
+
+    /// Where the output of a job is.
+    pub(super) fn source(&self, job: JobId) -> Option<Source> {
+        let jobs = lock(&self.inner.shared.jobs);
+        let entry = jobs.get(&job)?;
+        Some(Source {
+            job,
+            work: entry.job.work.clone(),
+            log: entry.log.clone(),
+            seen: entry.seen,
+            end: entry.end.as_ref().map(|end| entry.job.offset + end.size_bytes),
+        })
+    }
+
+    /// Notes that the output of a job was shown up to that place of its log.
+    pub(super) fn mark_seen(&self, job: JobId, end: u64) {
+        if let Some(entry) = lock(&self.inner.shared.jobs).get_mut(&job) {
+            entry.seen = entry.seen.max(end);
+        }
+    }
+
+    fn take_in(&self, entry: Entry) {
+        let shared = &self.inner.shared;
+        let job = entry.job.clone();
+        lock(&shared.jobs).insert(job.id, entry);
+        shared.news.push(Event::JobStarted { job: job.clone() });
+        let watching = tokio::spawn(watch::watch(self.inner.client.clone(), Arc::clone(shared), job));
+        let mut tasks = lock(&self.inner.tasks);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(watching.abort_handle());
+    }
+}
+
+impl Shared {
+    fn entry(&self, job: Job, began: Duration, seen: u64) -> Entry {
+        let log = job.log.strip_prefix(&format!("{}/", self.options.logs)).unwrap_or(&job.log).to_owned();
+        let ready = job.readiness.as_ref().map(|_| ReadyState::Trying);
+        Entry { job, began, log, seen, end: None, ready, findings: Vec::new() }
+    }
+
+    fn touch(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+impl Entry {
+    fn view(&self, now: Duration) -> JobView {
+        let ran = self.end.as_ref().map(|end| Duration::from_millis(end.duration_ms));
+        JobView {
+            job: self.job.clone(),
+            elapsed: ran.unwrap_or_else(|| now.saturating_sub(self.began)),
+            lines: 0,
+            last_line: String::new(),
+            progress: None,
+            ready: self.ready.clone(),
+            end: self.end.clone(),
+            findings: self.findings.clone(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

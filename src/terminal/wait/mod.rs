@@ -1,0 +1,161 @@
+//! Waiting for what happens in a box: what can be waited for, and what came of it.
+
+mod engine;
+mod run;
+mod sources;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use regex::Regex;
+
+use super::{Excerpt, JobView};
+use crate::clock::Reading;
+use crate::domain::{Exit, JobId, SessionName, WakeCause};
+use crate::guest::{Condition, FileChange};
+
+/// What is waited for: the first of the conditions that is met ends the wait.
+#[derive(Debug, Clone, Default)]
+pub struct WaitSpec {
+    /// The conditions; without any, the end of any job.
+    pub conditions: Vec<WaitFor>,
+    /// Time after which it ends at the latest, suspension of the machine included.
+    pub deadline: Option<Duration>,
+    /// Moment of the wall clock at which it ends at the latest.
+    pub until: Option<Timestamp>,
+    /// Whether signs of a problem end it, too.
+    pub problems: bool,
+}
+
+/// Something that can be waited for.
+#[derive(Debug, Clone)]
+pub enum WaitFor {
+    /// The end of any of these jobs.
+    AnyEnd(BTreeSet<JobId>),
+    /// The end of all of them.
+    AllEnd(BTreeSet<JobId>),
+    /// The probe of a job.
+    Ready(JobId),
+    /// A line of output, not shown yet, that matches.
+    Output {
+        /// The expression.
+        pattern: Regex,
+        /// Whose output.
+        jobs: BTreeSet<JobId>,
+    },
+    /// No output of any of these jobs.
+    Silence {
+        /// For how long, while the machine is awake.
+        lasting: Duration,
+        /// Whose output.
+        jobs: BTreeSet<JobId>,
+    },
+    /// The foreground of a session waits for something to be typed.
+    Input(SessionName),
+    /// Something that the guest sees.
+    Seen(Condition),
+}
+
+impl WaitFor {
+    /// The jobs that it is about.
+    fn jobs(&self) -> BTreeSet<JobId> {
+        match self {
+            Self::AnyEnd(jobs) | Self::AllEnd(jobs) => jobs.clone(),
+            Self::Output { jobs, .. } | Self::Silence { jobs, .. } => jobs.clone(),
+            Self::Ready(job) => BTreeSet::from([*job]),
+            Self::Input(_) | Self::Seen(_) => BTreeSet::new(),
+        }
+    }
+
+    /// In words, such as `the end of j1`.
+    pub fn words(&self) -> String {
+        match self {
+            Self::AnyEnd(jobs) => format!("the end of {}", list(jobs, " or ")),
+            Self::AllEnd(jobs) => format!("the end of {}", list(jobs, " and ")),
+            Self::Ready(job) => format!("{job} to be ready"),
+            Self::Output { pattern, jobs } => format!("output of {} that matches `{pattern}`", list(jobs, " or ")),
+            Self::Silence { lasting, jobs } => {
+                format!("{} s without output of {}", lasting.as_secs_f64(), list(jobs, " and "))
+            }
+            Self::Input(session) => format!("session {session} to wait for input"),
+            Self::Seen(condition) => in_words(condition),
+        }
+    }
+}
+
+fn list(jobs: &BTreeSet<JobId>, between: &str) -> String {
+    jobs.iter().map(JobId::to_string).collect::<Vec<_>>().join(between)
+}
+
+fn in_words(condition: &Condition) -> String {
+    match condition {
+        Condition::Input { session } => format!("session {session} to wait for input"),
+        Condition::Port { host, port } => format!("port {host}:{port} to accept connections"),
+        Condition::Http { url, status: Some(status) } => format!("{url} to answer {status}"),
+        Condition::Http { url, status: None } => format!("{url} to answer"),
+        Condition::File { path, change: FileChange::Exists } => format!("{path} to be there"),
+        Condition::File { path, change: FileChange::Changes } => format!("{path} to change"),
+        Condition::File { path, change: FileChange::Gone } => format!("{path} to be gone"),
+        Condition::CpuIdle { below_percent, for_ms } => idle("the processors", *below_percent, *for_ms),
+        Condition::GpuIdle { below_percent, for_ms } => idle("the GPUs", *below_percent, *for_ms),
+    }
+}
+
+fn idle(what: &str, below_percent: f64, for_ms: u64) -> String {
+    let seconds = Duration::from_millis(for_ms).as_secs_f64();
+    format!("{what} to be below {below_percent} % for {seconds} s")
+}
+
+/// What ended a wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fired {
+    /// The kind.
+    pub cause: WakeCause,
+    /// What happened, in one line.
+    pub what: String,
+    /// The job that it happened to, if one.
+    pub job: Option<JobId>,
+    /// Whether it says that something failed: a job that did, a probe that did not pass.
+    pub failed: bool,
+    /// The exit of that job, where that ended the wait.
+    pub exit: Option<Exit>,
+}
+
+/// What came of a wait.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WaitReport {
+    /// What ended it.
+    pub fired: Fired,
+    /// When it began.
+    pub begun: Reading,
+    /// When it ended.
+    pub ended: Reading,
+    /// The jobs that it was about and those to which something happened, with what is new of their output.
+    pub watched: Vec<JobNews>,
+    /// The other jobs that run.
+    pub others: Vec<JobView>,
+}
+
+impl WaitReport {
+    /// How long it waited while the machine was awake.
+    pub fn waited(&self) -> Duration {
+        self.ended.awake_since(&self.begun)
+    }
+
+    /// How long the machine was suspended meanwhile.
+    pub fn suspended(&self) -> Duration {
+        self.ended.suspended_since(&self.begun)
+    }
+}
+
+/// A job and what is new of its output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobNews {
+    /// The job.
+    pub view: JobView,
+    /// Raw bytes that were not shown before.
+    pub new_bytes: u64,
+    /// What is shown of them.
+    pub excerpt: Excerpt,
+}

@@ -1,0 +1,168 @@
+//! Where what is seen comes from: tasks that watch outputs and ask the guest, for as long as a wait lasts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::WaitFor;
+use super::engine::Seen;
+use crate::clock::Clock;
+use crate::domain::JobId;
+use crate::guest::{Client, Condition, GuestError};
+use crate::terminal::board::{Board, Source};
+use crate::terminal::lines::LineReader;
+
+/// Output is looked at this often at most while it pours.
+const PACE: Duration = Duration::from_millis(20);
+
+/// Most bytes that are read at once.
+const PIECE: u64 = 256 << 10;
+
+/// Tasks that watch; they end when it is dropped.
+pub(super) struct Sources {
+    seen: mpsc::Receiver<Result<Seen, GuestError>>,
+    tasks: JoinSet<()>,
+}
+
+type Tell = mpsc::Sender<Result<Seen, GuestError>>;
+
+impl Sources {
+    /// Begins to watch what these conditions need.
+    pub(super) fn start(client: &Client, board: &Board, clock: &Arc<dyn Clock>, conditions: &[WaitFor]) -> Self {
+        let (tell, seen) = mpsc::channel(64);
+        let mut tasks = JoinSet::new();
+        for (nth, condition) in conditions.iter().enumerate() {
+            match condition {
+                WaitFor::Output { pattern, jobs } => {
+                    for source in jobs.iter().filter_map(|job| board.source(*job)) {
+                        let watch = Watch { nth, source, client: client.clone(), clock: Arc::clone(clock) };
+                        tasks.spawn(watch.for_match(pattern.clone(), tell.clone()));
+                    }
+                }
+                WaitFor::Silence { jobs, .. } => {
+                    for source in jobs.iter().filter_map(|job| board.source(*job)) {
+                        let watch = Watch { nth, source, client: client.clone(), clock: Arc::clone(clock) };
+                        tasks.spawn(watch.for_growth(tell.clone()));
+                    }
+                }
+                WaitFor::Input(session) => {
+                    let condition = Condition::Input { session: session.clone() };
+                    tasks.spawn(ask(nth, client.clone(), condition, tell.clone()));
+                }
+                WaitFor::Seen(condition) => {
+                    tasks.spawn(ask(nth, client.clone(), condition.clone(), tell.clone()));
+                }
+                WaitFor::AnyEnd(_) | WaitFor::AllEnd(_) | WaitFor::Ready(_) => {}
+            }
+        }
+        Self { seen, tasks }
+    }
+
+    /// What is seen next; may be dropped and called again. Waits for ever when there is nothing to watch.
+    pub(super) async fn next(&mut self) -> Result<Seen, GuestError> {
+        // Tasks that are done have nothing more to tell, and one that panicked must not go unnoticed.
+        while let Some(done) = self.tasks.try_join_next() {
+            if let Err(error) = done
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+        match self.seen.recv().await {
+            Some(seen) => seen,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Asks the guest to tell when a condition is met.
+async fn ask(nth: usize, client: Client, condition: Condition, tell: Tell) {
+    let seen = match client.met(condition).await {
+        Ok(met) => Ok(Seen::Met(nth, met.what)),
+        Err(GuestError::Refused(refusal)) => Ok(Seen::CannotWatch(nth, refusal.what)),
+        Err(gone) => Err(gone),
+    };
+    // Nobody listens any more when the wait is over.
+    let _ = tell.send(seen).await;
+}
+
+/// The output of one job.
+struct Watch {
+    nth: usize,
+    source: Source,
+    client: Client,
+    clock: Arc<dyn Clock>,
+}
+
+impl Watch {
+    async fn for_growth(self, tell: Tell) {
+        let mut known = self.source.end.unwrap_or(self.source.seen);
+        // Not what was there when the wait began.
+        if let Ok(state) = self.client.command(&self.source.work).await {
+            known = known.max(state.log_size);
+        }
+        loop {
+            let grown = self.client.growth(&self.source.log, known).await;
+            let seen = grown.map(|size| {
+                known = size;
+                Seen::Grew(self.source.job)
+            });
+            let is_over = seen.is_err();
+            if tell.send(seen).await.is_err() || is_over {
+                return;
+            }
+            self.clock.sleep(PACE).await;
+        }
+    }
+
+    async fn for_match(self, pattern: regex::Regex, tell: Tell) {
+        let seen = self.matched(&pattern).await;
+        if let Some(seen) = seen.transpose() {
+            let _ = tell.send(seen).await;
+        }
+    }
+
+    /// The first line that matches; None when the output has ended without one.
+    async fn matched(&self, pattern: &regex::Regex) -> Result<Option<Seen>, GuestError> {
+        let (job, nth): (JobId, usize) = (self.source.job, self.nth);
+        let mut reader = LineReader::new();
+        let mut at = self.source.seen;
+        loop {
+            if self.source.end.is_some_and(|end| at >= end) {
+                return Ok(None);
+            }
+            let growth = async {
+                // A prompt has no line feed: the beginning of a line counts when nothing follows at once.
+                let rests = self.clock.sleep(PACE);
+                tokio::select! {
+                    biased;
+                    size = self.client.growth(&self.source.log, at) => return size.map(Some),
+                    () = rests, if reader.has_rest() => {}
+                }
+                Ok(None)
+            };
+            match growth.await? {
+                Some(_) => {}
+                None => {
+                    if let Some(line) = reader.rest().filter(|line| pattern.is_match(line)) {
+                        return Ok(Some(Seen::Matched(nth, job, line)));
+                    }
+                    self.client.growth(&self.source.log, at).await?;
+                }
+            }
+            let most = self.source.end.map_or(PIECE, |end| PIECE.min(end - at));
+            let piece = self.client.read_log(&self.source.log, at, most).await?;
+            at += piece.len() as u64;
+            for line in reader.feed(&piece) {
+                if pattern.is_match(&line.text) {
+                    return Ok(Some(Seen::Matched(nth, job, line.text)));
+                }
+            }
+            if (piece.len() as u64) < PIECE {
+                self.clock.sleep(PACE).await;
+            }
+        }
+    }
+}
