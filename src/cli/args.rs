@@ -42,6 +42,10 @@ pub(super) enum Command {
     Demo(DemoArgs),
     /// Looks into a running box: its tmux, or one session.
     Attach(AttachArgs),
+    /// Says something to the model of a run that goes on, and wakes it if it waits.
+    Send(SendArgs),
+    /// Lists the jobs of a run: commands that outlived their calls.
+    Jobs(JobsArgs),
     /// Shows what happened in a run, from the transcript alone.
     Replay(super::ReplayArgs),
     /// Proves that a transcript is whole and unchanged.
@@ -128,6 +132,12 @@ pub(super) struct DoArgs {
     /// Most model requests [default: 200] [config: max_turns]
     #[arg(long, value_name = "N")]
     pub(super) max_turns: Option<String>,
+    /// Most time, such as 90s, 45m or 1h30m; commands that run then are ended with the box [config: max_time]
+    #[arg(long, value_name = "DURATION")]
+    pub(super) max_time: Option<String>,
+    /// Leaves the services that the model has marked running at the end, and their box with them
+    #[arg(long)]
+    pub(super) keep_services: bool,
     /// Exits with 8 when the result was not proved by a check
     #[arg(long)]
     pub(super) require_verified: bool,
@@ -172,6 +182,28 @@ pub(super) struct AttachArgs {
     /// Types into the session too; without it the view is read-only
     #[arg(long)]
     pub(super) write: bool,
+}
+
+/// `agent send`.
+#[derive(Debug, Args)]
+pub(super) struct SendArgs {
+    /// The run: its id, a unique beginning of it, or `last`
+    #[arg(value_name = "RUN")]
+    pub(super) run: String,
+    /// The message in words; `-` reads it from standard input
+    #[arg(value_name = "MESSAGE", required = true)]
+    pub(super) message: Vec<String>,
+}
+
+/// `agent jobs`.
+#[derive(Debug, Args)]
+pub(super) struct JobsArgs {
+    /// The run: its id, a unique beginning of it, or `last`
+    #[arg(value_name = "RUN", default_value = "last")]
+    pub(super) run: String,
+    /// Prints an array of JSON objects
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// `agent doctor`.

@@ -29,7 +29,7 @@ const COMMANDS: [(&str, &str); 3] = [
 /// Runs `agent chat`.
 pub(super) async fn run(args: ChatArgs, place: &Place) -> Result<ExitReason, Failure> {
     let flags = Flags { model: Some(&args.model), sandbox: Some(&args.sandbox), ..Flags::default() };
-    let settings = Settings { max_turns: u32::MAX, ..Settings::resolve(&flags, place)? };
+    let settings = Settings { max_turns: u32::MAX, max_time_s: None, ..Settings::resolve(&flags, place)? };
     let task = Task { mode: RunMode::Chat, title: "chat".to_owned(), goal: String::new(), checks: Vec::new() };
     let prepared = prepare(task, &settings, place)?;
     let status = Shared::new(Status {
@@ -47,7 +47,7 @@ pub(super) async fn run(args: ChatArgs, place: &Place) -> Result<ExitReason, Fai
     })?;
     let _ = writeln!(io::stdout(), "longhaul {} · {} · /help for help", env!("CARGO_PKG_VERSION"), settings.model.name);
     let history = place.state_dir().map(|dir| dir.join("chat_history"));
-    let chatter = Chatter { signals, editor: Some(editor), history, status };
+    let chatter = Chatter { signals, editor: Some(editor), line: None, history, status };
     let over = prepared.drive(Box::new(observers), Box::new(chatter)).await?;
     view::print_end(&over, place);
     Ok(over.ending.reason)
@@ -77,6 +77,8 @@ struct Chatter {
     signals: Signals,
     /// Not here while a line is being read.
     editor: Option<Editor<Commands, FileHistory>>,
+    /// The line that is being read: whoever waits for it may give up and come back.
+    line: Option<tokio::sync::mpsc::Receiver<ReadLine>>,
     history: Option<PathBuf>,
     status: Shared<Status>,
 }
@@ -122,18 +124,22 @@ fn say(line: &str) {
 impl Chatter {
     /// Reads a line on a thread of its own; None when the program is to end meanwhile.
     async fn read(&mut self) -> Option<Result<String, ReadlineError>> {
-        let mut editor = self.editor.take()?;
-        let (done, mut line): (tokio::sync::mpsc::Sender<ReadLine>, _) = tokio::sync::mpsc::channel(1);
-        std::thread::spawn(move || {
-            let read = editor.readline("> ");
-            let _ = done.blocking_send((editor, read));
-        });
+        if let Some(mut editor) = self.editor.take() {
+            let (done, line) = tokio::sync::mpsc::channel(1);
+            std::thread::spawn(move || {
+                let read = editor.readline("> ");
+                let _ = done.blocking_send((editor, read));
+            });
+            self.line = Some(line);
+        }
+        let line = self.line.as_mut()?;
         let (mut editor, read) = loop {
             tokio::select! {
                 line = line.recv() => break line?,
                 came = self.signals.next() => if came == Came::End { return None },
             }
         };
+        self.line = None;
         if let (Ok(line), Some(history)) = (&read, &self.history) {
             let _ = editor.add_history_entry(line);
             let _ = editor.append_history(history);

@@ -25,6 +25,8 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
         model: Some(&args.model),
         sandbox: Some(&args.sandbox),
         max_turns: args.max_turns.as_deref(),
+        max_time: args.max_time.as_deref(),
+        keep_services: args.keep_services,
         output_format: args.output_format.as_deref(),
     };
     let settings = Settings::resolve(&flags, place)?;

@@ -151,8 +151,8 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
         prompts: prompts.collect(),
         tools_sha256: hex(&tools.finalize()),
         max_turns: settings.max_turns,
-        max_time_s: None,
-        keep_services: false,
+        max_time_s: settings.max_time_s,
+        keep_services: settings.keep_services,
     }
 }
 

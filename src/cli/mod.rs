@@ -8,6 +8,7 @@ mod do_goal;
 mod doctor;
 mod failure;
 mod hidden;
+mod jobs;
 mod launch;
 mod observers;
 mod open_box;
@@ -19,6 +20,7 @@ mod replay;
 mod reports;
 mod runs;
 mod secrets;
+mod send;
 mod settings;
 mod sweep;
 mod target;
@@ -81,6 +83,8 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         None => working(chat::run(cli.chat, place)),
         Some(Command::Demo(args)) => working(demo::run(args, place)),
         Some(Command::Attach(args)) => working(attach::run(args, place)),
+        Some(Command::Send(args)) => send::run(&args, place, &mut stdout),
+        Some(Command::Jobs(args)) => working(jobs::run(args, place, &mut stdout)),
         Some(Command::Doctor(args)) => working(doctor::run(args, place)),
         Some(Command::Replay(args)) => args.run(place, &mut stdout),
         Some(Command::Verify(args)) => args.run(place, &mut stdout),

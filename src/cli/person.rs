@@ -91,12 +91,14 @@ impl Person for Nobody {
 /// A person at a terminal: the first Ctrl-C interrupts the turn, the second ends the run.
 pub(super) struct Keyboard {
     signals: Signals,
+    /// The line that is being typed: whoever waits for it may give up and come back.
+    line: Option<tokio::sync::mpsc::Receiver<Option<String>>>,
 }
 
 impl Keyboard {
     /// Listens to signals and, after an interruption, to standard input.
     pub(super) fn new(signals: Signals) -> Self {
-        Self { signals }
+        Self { signals, line: None }
     }
 }
 
@@ -110,30 +112,39 @@ impl Person for Keyboard {
     }
 
     async fn speaks(&mut self) -> Word {
-        let mut stderr = io::stderr();
-        let _ = write!(
-            stderr,
-            "\ninterrupted; the box and what runs in it are kept\n\
-             type a message for the model, or press Ctrl-C again to end the run\n> "
-        );
-        let _ = stderr.flush();
-        let (said, mut line) = tokio::sync::mpsc::channel(1);
-        // A thread of its own: a read from a terminal can't be cancelled, and must not hold the runtime up at its end.
-        std::thread::spawn(move || {
-            let mut text = String::new();
-            let read = io::stdin().lock().read_line(&mut text);
-            let _ = said.blocking_send(read.ok().filter(|&bytes| bytes > 0).map(|_| text));
-        });
+        let line = self.line.get_or_insert_with(ask_for_a_line);
         tokio::select! {
             came = self.signals.next() => match came {
                 Came::Interrupt => interrupted(),
                 Came::End => terminated(),
             },
-            text = line.recv() => match text.flatten() {
-                Some(text) if !text.trim().is_empty() => Word::Say(text.trim().to_owned()),
-                Some(_) => Word::Say("Go on.".to_owned()),
-                None => interrupted(),
-            },
+            text = line.recv() => {
+                self.line = None;
+                match text.flatten() {
+                    Some(text) if !text.trim().is_empty() => Word::Say(text.trim().to_owned()),
+                    Some(_) => Word::Say("Go on.".to_owned()),
+                    None => interrupted(),
+                }
+            }
         }
     }
+}
+
+/// Shows the prompt and reads a line on a thread of its own: a read from a terminal can't be cancelled, and must not hold
+/// the runtime up at its end.
+fn ask_for_a_line() -> tokio::sync::mpsc::Receiver<Option<String>> {
+    let mut stderr = io::stderr();
+    let _ = write!(
+        stderr,
+        "\ninterrupted; the box and what runs in it are kept\n\
+         type a message for the model, or press Ctrl-C again to end the run\n> "
+    );
+    let _ = stderr.flush();
+    let (said, line) = tokio::sync::mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = io::stdin().lock().read_line(&mut text);
+        let _ = said.blocking_send(read.ok().filter(|&bytes| bytes > 0).map(|_| text));
+    });
+    line
 }

@@ -24,6 +24,10 @@ pub(super) struct Flags<'a> {
     pub(super) sandbox: Option<&'a BoxArgs>,
     /// Most model requests.
     pub(super) max_turns: Option<&'a str>,
+    /// Most time.
+    pub(super) max_time: Option<&'a str>,
+    /// Whether services are left alive at the end.
+    pub(super) keep_services: bool,
     /// What goes to stdout.
     pub(super) output_format: Option<&'a str>,
 }
@@ -46,6 +50,10 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     /// Most model requests.
     pub(super) max_turns: u32,
+    /// Most time, in seconds.
+    pub(super) max_time_s: Option<u64>,
+    /// Whether services are left alive at the end.
+    pub(super) keep_services: bool,
     /// The checks that the configuration names.
     pub(super) checks: Vec<String>,
     /// What goes to stdout.
@@ -88,6 +96,8 @@ impl Settings {
                 log_bytes: None,
             },
             max_turns: config.max_turns.value,
+            max_time_s: config.max_time_s.value,
+            keep_services: flags.keep_services,
             checks: config.checks.value,
             output_format: config.output_format.value,
         })
@@ -124,6 +134,7 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
         (Key::Pids, "--pids", sandbox.and_then(|flags| flags.pids.as_deref())),
         (Key::Cpus, "--cpus", sandbox.and_then(|flags| flags.cpus.as_deref())),
         (Key::MaxTurns, "--max-turns", flags.max_turns),
+        (Key::MaxTime, "--max-time", flags.max_time),
         (Key::OutputFormat, "--output-format", flags.output_format),
     ];
     let given = given.into_iter().filter_map(|(key, flag, text)| Some((key, flag, text?)));

@@ -14,6 +14,7 @@ pub enum Key {
     Pids,
     Cpus,
     MaxTurns,
+    MaxTime,
     Checks,
     OutputFormat,
 }
@@ -47,7 +48,7 @@ pub enum OutputFormat {
 pub enum Value {
     /// Words.
     Text(String),
-    /// A whole number above zero, or a size in bytes.
+    /// A whole number above zero, a size in bytes, or a time in seconds.
     Count(u64),
     /// A number above zero.
     Number(f64),
@@ -83,7 +84,7 @@ pub(super) enum Project {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
@@ -94,6 +95,7 @@ impl Key {
         Self::Pids,
         Self::Cpus,
         Self::MaxTurns,
+        Self::MaxTime,
         Self::Checks,
         Self::OutputFormat,
     ];
@@ -111,6 +113,7 @@ impl Key {
             Self::Pids => "pids",
             Self::Cpus => "cpus",
             Self::MaxTurns => "max_turns",
+            Self::MaxTime => "max_time",
             Self::Checks => "checks",
             Self::OutputFormat => "output_format",
         }
@@ -129,6 +132,7 @@ impl Key {
             Self::Pids => &["LONGHAUL_PIDS"],
             Self::Cpus => &["LONGHAUL_CPUS"],
             Self::MaxTurns => &["LONGHAUL_MAX_TURNS"],
+            Self::MaxTime => &["LONGHAUL_MAX_TIME"],
             Self::OutputFormat => &["LONGHAUL_OUTPUT_FORMAT"],
             Self::Checks => &[],
         }
@@ -138,7 +142,7 @@ impl Key {
     pub(super) fn project(self) -> Project {
         match self {
             Self::Model | Self::BaseUrl | Self::ApiKeyEnv | Self::Image | Self::OutputFormat => Project::Nothing,
-            Self::Memory | Self::Pids | Self::Cpus | Self::MaxTurns => Project::Lower,
+            Self::Memory | Self::Pids | Self::Cpus | Self::MaxTurns | Self::MaxTime => Project::Lower,
             Self::Sandbox => Project::SomeBox,
             Self::Network => Project::Off,
             Self::Checks => Project::Anything,
@@ -179,6 +183,9 @@ impl Key {
                 .filter(|turns| u32::try_from(*turns).is_ok())
                 .map(Value::Count)
                 .ok_or("a whole number above zero"),
+            Self::MaxTime => {
+                parse_duration(text).map(Value::Count).ok_or("a time such as 90s, 45m, 2h or 1h30m, and at most 366d")
+            }
             Self::Cpus => {
                 let number: Option<f64> = text.parse().ok().filter(|cpus| (0.01..=100_000.0).contains(cpus));
                 number.map(Value::Number).ok_or("a number above zero such as 1.5")
@@ -229,6 +236,26 @@ pub fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(step.pow(u32::try_from(power).ok()?)).filter(|size| *size > 0)
 }
 
+/// The longest time that makes sense as a limit.
+const LONGEST_S: u64 = 366 * 86_400;
+
+/// Reads a time in seconds: numbers with `d`, `h`, `m` or `s`, each unit once and the larger first. None for anything
+/// else, for zero, and for more than a year.
+pub fn parse_duration(text: &str) -> Option<u64> {
+    let mut rest = text.trim();
+    let mut seconds = 0_u64;
+    let mut units = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)].into_iter();
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let letter = rest[digits..].chars().next()?;
+        let (_, size) = units.find(|(unit, _)| *unit == letter.to_ascii_lowercase())?;
+        seconds = seconds.checked_add(number.checked_mul(size)?)?;
+        rest = rest[digits + letter.len_utf8()..].trim_start();
+    }
+    Some(seconds).filter(|seconds| (1..=LONGEST_S).contains(seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +273,25 @@ mod tests {
     }
 
     #[test]
+    fn times_are_read_with_their_units() {
+        for (text, seconds) in [
+            ("90s", 90),
+            ("2h", 7_200),
+            ("1h30m", 5_400),
+            ("1d 2h 3m 4s", 93_784),
+            ("45M", 2_700),
+            (" 366d ", LONGEST_S),
+        ] {
+            assert_eq!(parse_duration(text), Some(seconds), "{text}");
+        }
+        for bad in
+            ["", "90", "s", "0s", "-1h", "1.5h", "30m1h", "1h1h", "2 weeks", "366d1s", "99999999999999999999h", "1ä"]
+        {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn every_key_refuses_nonsense_with_what_is_right() {
         for (key, bad) in [
             (Key::Sandbox, "vm"),
@@ -254,6 +300,7 @@ mod tests {
             (Key::Pids, "0"),
             (Key::Cpus, "NaN"),
             (Key::MaxTurns, "4294967296"),
+            (Key::MaxTime, "90"),
             (Key::BaseUrl, "ftp://x"),
             (Key::ApiKeyEnv, "A B"),
             (Key::OutputFormat, "xml"),

@@ -149,6 +149,7 @@ impl Layers {
             pids: self.take(Key::Pids, count),
             cpus: self.take(Key::Cpus, number),
             max_turns: or(self.take(Key::MaxTurns, turns), DEFAULT_MAX_TURNS),
+            max_time_s: self.take(Key::MaxTime, count),
             checks: or(self.take(Key::Checks, list), Vec::new()),
             output_format: or(self.take(Key::OutputFormat, output_format), OutputFormat::Text),
             warnings: self.warnings,

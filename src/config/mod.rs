@@ -9,7 +9,7 @@ mod load;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use keys::{Key, OutputFormat, SandboxChoice, Value, parse_size};
+pub use keys::{Key, OutputFormat, SandboxChoice, Value, parse_duration, parse_size};
 pub use load::{ConfigError, Sources, load};
 
 /// Where a setting comes from.
@@ -68,6 +68,8 @@ pub struct Config {
     pub cpus: Setting<Option<f64>>,
     /// Most model requests of a run.
     pub max_turns: Setting<u32>,
+    /// Most time of a run, in seconds.
+    pub max_time_s: Setting<Option<u64>>,
     /// Commands that decide whether a run is done.
     pub checks: Setting<Vec<String>>,
     /// What standard output gets.

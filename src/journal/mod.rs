@@ -5,6 +5,7 @@
 
 mod blobs;
 mod head;
+mod inbox;
 mod line;
 mod lock;
 mod reader;
@@ -16,6 +17,7 @@ mod verify;
 
 pub use blobs::{BlobError, Blobs};
 pub use head::{Head, HeadError};
+pub use inbox::{Inbox, LONGEST_MESSAGE, Mail, PostError, post};
 pub use lock::{LockError, RunLock};
 pub use reader::{ReadError, ReadProblem, Reader, TornTail};
 pub use recorder::{AppendError, Recorder, ReopenError, Syncer, must_sync};

@@ -29,6 +29,7 @@ use waiting::both;
 pub use board::{Board, JobView, JobWish, ReadyState};
 pub use excerpt::{Excerpt, ExcerptBudget};
 pub use prompt::{Look, classify};
+pub use render::lines as rendered_lines;
 pub use report::{CommandReport, CommandSpec, ReportState, TerminalError};
 pub use screen::Screen;
 

@@ -9,7 +9,7 @@ use crate::guest::TermSize;
 ///
 /// Output without cursor movement is taken as it is, so that tabs stay tabs. A full-screen program that was still
 /// running is shown by its screen. What is not UTF-8 is replaced.
-pub(super) fn lines(raw: &[u8], size: TermSize) -> Vec<String> {
+pub fn lines(raw: &[u8], size: TermSize) -> Vec<String> {
     let text = String::from_utf8_lossy(raw);
     let text = without_colours(&text);
     if is_plain(&text) {
