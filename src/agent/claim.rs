@@ -27,6 +27,11 @@ pub(super) fn answer(state: &State, accepted: bool) -> Outcome {
     Outcome::words(Status::Failed, text)
 }
 
+/// The outcome of a claim that came before a person's message was read.
+pub(super) fn unread_mail() -> Outcome {
+    Outcome::words(Status::Cancelled, "not decided: a person has said something meanwhile, and it follows")
+}
+
 fn in_words(result: &CheckResult, checks: &[String]) -> String {
     format!("\n$ {}\n{}", checks[result.check], result.outcome.text)
 }

@@ -1,6 +1,6 @@
 //! The loop's acting half: does what [`State::next`] says and notes what came of it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::context::{History, Prompt};
+use crate::context::{History, Prompt, Situation};
 use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Observer, Progress, RunSpec, ToolCall};
-use crate::journal::{Blobs, Recorder, Requests};
-use crate::model::{Answer, Delta, Model, ModelError, Request, ToolSpec};
+use crate::journal::{Blobs, Inbox, Mail, Recorder, Requests};
+use crate::model::{Answer, Delta, Message, Model, ModelError, Request, ToolSpec};
 use crate::tools::{Registry, Tool, Workbench, WorkbenchError};
 
+use super::around::{Around, Happening, out_of_time};
 use super::claim;
 use super::person::{Person, Word};
 use super::state::{Ending, State, Step};
@@ -45,6 +46,8 @@ pub struct Parts {
     pub observer: Box<dyn Observer>,
     /// May interrupt, speak, end.
     pub person: Box<dyn Person>,
+    /// Where messages come from other terminals, if they can.
+    pub inbox: Option<Inbox>,
 }
 
 /// How a run went.
@@ -60,6 +63,7 @@ pub struct Finished {
 pub struct Driver {
     pub(super) state: State,
     history: History,
+    situation: Situation,
     recorder: Recorder,
     pub(super) blobs: Blobs,
     requests: Requests,
@@ -74,7 +78,9 @@ pub struct Driver {
     clock: Arc<dyn Clock>,
     pub(super) bench: Bench,
     pub(super) observer: Box<dyn Observer>,
-    pub(super) person: Box<dyn Person>,
+    pub(super) around: Around,
+    /// Messages that have come and wait for the next boundary.
+    pub(super) mail: VecDeque<Mail>,
     pub(super) trouble: Option<Trouble>,
 }
 
@@ -92,10 +98,12 @@ impl Driver {
     /// # Errors
     /// [`Trouble`] when it can't be recorded.
     pub fn begin(spec: RunSpec, parts: Parts) -> Result<Self, Trouble> {
-        let Parts { clock, recorder, blobs, model, registry, opening, observer, person } = parts;
+        let Parts { clock, recorder, blobs, model, registry, opening, observer, person, inbox } = parts;
+        let around = Around::new(person, inbox, Arc::clone(&clock), &spec);
         let mut driver = Self {
             state: State::new(spec.clone()),
             history: History::default(),
+            situation: Situation::default(),
             recorder,
             requests: Requests::new(blobs.clone()),
             blobs,
@@ -109,7 +117,8 @@ impl Driver {
             clock,
             bench: Bench::Opening(opening),
             observer,
-            person,
+            around,
+            mail: VecDeque::new(),
             trouble: None,
         };
         driver.note(Event::RunStarted { format_major: FORMAT_MAJOR, format_minor: FORMAT_MINOR, spec })?;
@@ -135,19 +144,27 @@ impl Driver {
     }
 
     async fn step(&mut self) -> Result<Option<Ending>, Trouble> {
+        self.deliver_mail()?;
         match self.state.next() {
             Step::AskModel { turn } => self.ask(turn).await?,
             Step::RunCalls(calls) => self.run_calls(&calls).await?,
             Step::RunCheck { check, round } => self.run_check(check, round).await?,
             Step::AnswerClaim { call_id, accepted } => {
-                let outcome = claim::answer(&self.state, accepted);
+                let outcome = match accepted && self.has_mail() {
+                    true => claim::unread_mail(),
+                    false => claim::answer(&self.state, accepted),
+                };
                 self.note(Event::ToolEnded { call_id, outcome })?;
             }
             Step::Nudge => self.nudge()?,
             Step::AwaitPerson => {
                 self.commit()?;
-                let word = self.person.speaks().await;
-                self.take(word)?;
+                match self.around.next_turn().await {
+                    Happening::Word(word) => self.take(word)?,
+                    Happening::Mail(mail) => self.mail.push_back(mail),
+                    Happening::News(event) => drop(self.note(*event)?),
+                    Happening::TimeOver => self.take(out_of_time(self.state.spec()))?,
+                }
             }
             Step::End(ending) => return self.end(ending).await.map(Some),
         }
@@ -159,6 +176,7 @@ impl Driver {
         let entry = self.recorder.append(event)?;
         self.state.apply(&entry);
         self.history.apply(&entry);
+        self.situation.apply(&entry);
         self.observer.entry(&entry);
         Ok(entry)
     }
@@ -208,15 +226,49 @@ impl Driver {
     pub(super) fn take(&mut self, word: Word) -> Result<(), Trouble> {
         let event = match word {
             Word::Interrupt => Event::TurnInterrupted { turn: self.state.turn() },
-            Word::Say(text) => Event::UserSaid { text },
+            Word::Say(text) => Event::UserSaid { text, mail: None },
             Word::End { reason, why } => Event::StopAsked { reason, why },
             Word::Notice { kind, text } => Event::Noticed { kind, text },
         };
         self.note(event).map(drop)
     }
 
+    /// Whether a message has come that the model has not been given.
+    pub(super) fn has_mail(&mut self) -> bool {
+        while let Some(mail) = self.around.take_mail() {
+            self.mail.push_back(mail);
+        }
+        !self.mail.is_empty()
+    }
+
+    /// Gives the model what has come, where that parts no calls from their results.
+    fn deliver_mail(&mut self) -> Result<(), Trouble> {
+        let is_boundary = self.state.open_calls().is_empty() && self.state.claim().is_none();
+        match is_boundary && self.has_mail() {
+            true => self.note_mail(),
+            false => Ok(()),
+        }
+    }
+
+    /// Records every message that has come; only then is it removed.
+    pub(super) fn note_mail(&mut self) -> Result<(), Trouble> {
+        while let Some(mail) = self.mail.pop_front() {
+            self.note(Event::UserSaid { text: mail.text.clone(), mail: Some(mail.name.clone()) })?;
+            self.around.recorded(&mail);
+        }
+        Ok(())
+    }
+
+    /// The conversation, and last how things stand: that changes with each request, and what is before it stays.
+    fn request(&self) -> Request {
+        let mut messages = self.history.messages().to_vec();
+        let situation = self.situation.words(self.state.jobs(), self.clock.now(), self.around.left());
+        messages.extend(situation.map(Message::User));
+        Request { messages, tools: Arc::clone(&self.tools) }
+    }
+
     async fn ask(&mut self, turn: u32) -> Result<(), Trouble> {
-        let request = Request { messages: self.history.messages().to_vec(), tools: Arc::clone(&self.tools) };
+        let request = self.request();
         let stored = self.requests.put(&self.model.render(&request))?;
         let (sha256, kept_bytes, rest) = (stored.sha256, stored.kept_bytes, stored.rest);
         self.note(Event::ModelRequested { turn, sha256, kept_bytes, rest })?;
@@ -251,9 +303,12 @@ impl Driver {
                 biased;
                 Some(delta) = streamed.recv() => self.show(turn, delta)?,
                 answered = &mut answer => break Ok(answered),
-                word = self.person.interrupts() => match word {
-                    Word::Notice { .. } => self.take(word)?,
-                    Word::Interrupt | Word::Say(_) | Word::End { .. } => break Err(Cut::Word(word)),
+                happening = self.around.next() => match happening {
+                    Happening::Word(word @ Word::Notice { .. }) => self.take(word)?,
+                    Happening::Word(word) => break Err(Cut::Word(word)),
+                    Happening::Mail(mail) => self.mail.push_back(mail),
+                    Happening::News(event) => drop(self.note(*event)?),
+                    Happening::TimeOver => break Err(Cut::Word(out_of_time(self.state.spec()))),
                 },
                 _ = due.tick(), if self.sync_owed => self.commit_meanwhile().await?,
                 opened = self.bench.opened(), if opening => if let Err(cut) = self.take_box(opened)? {

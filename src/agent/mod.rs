@@ -1,6 +1,6 @@
 //! The loop: decide, act, note.
 
-mod attend;
+mod around;
 mod claim;
 mod driver;
 mod person;

@@ -1,22 +1,29 @@
 //! The driver's hands in the box: it comes up, calls and checks run, artefacts come out, it goes.
 
+use std::pin::pin;
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
-use super::attend::attended;
+use super::around::{Happening, out_of_time};
+use super::claim;
 use super::driver::{Cut, Driver, Opening};
 use super::person::Word;
 use super::state::Ending;
 use super::trouble::Trouble;
-use crate::domain::{Event, Outcome, Progress, Status, ToolCall};
+use crate::domain::{Event, Outcome, Progress, Status, ToolCall, WakeCause};
 use crate::tools::{Action, Attention, CallNames, Done, Workbench, WorkbenchError};
+
+/// Characters of a message that the model is shown as the reason why it was woken; it is given the whole of it next.
+const SHOWN_OF_MAIL: usize = 80;
 
 /// The box, from the wish to the end.
 pub(super) enum Bench {
     /// It is being made.
     Opening(Opening),
     /// It is up.
-    Open(Workbench),
+    Open(Arc<Workbench>),
     /// There is none, or none any more.
     Gone,
 }
@@ -44,7 +51,8 @@ impl Driver {
                 let facts = bench.facts().clone();
                 let ours = format!("agent attach {}", self.state.spec().run);
                 let ways_in = std::iter::once(ours).chain(bench.attach_line()).collect();
-                self.bench = Bench::Open(bench);
+                self.around.hear(bench.terminal().board().clone());
+                self.bench = Bench::Open(Arc::new(bench));
                 self.note(Event::BoxOpened { facts })?;
                 self.observer.progress(&Progress::LookIn(ways_in));
                 Ok(Ok(()))
@@ -69,7 +77,15 @@ impl Driver {
         while self.bench.is_opening() {
             let cut = tokio::select! {
                 opened = self.bench.opened() => self.take_box(opened)?,
-                word = self.person.interrupts() => Err(Cut::Word(word)),
+                happening = self.around.next() => match happening {
+                    Happening::Word(word) => Err(Cut::Word(word)),
+                    Happening::TimeOver => Err(Cut::Word(out_of_time(self.state.spec()))),
+                    Happening::News(event) => self.note(*event).map(|_| Ok(()))?,
+                    Happening::Mail(mail) => {
+                        self.mail.push_back(mail);
+                        Ok(())
+                    }
+                },
             };
             match cut {
                 Ok(()) | Err(Cut::Word(Word::Interrupt)) => {}
@@ -100,6 +116,10 @@ impl Driver {
         };
         let batch = first_batch(read);
         if let [(call, Action::Finish(args))] = &batch[..] {
+            if self.has_mail() {
+                let outcome = claim::unread_mail();
+                return self.note(Event::ToolEnded { call_id: call.id.clone(), outcome }).map(drop);
+            }
             self.note(Event::ToolStarted { call: call.clone() })?;
             return self.note(Event::FinishClaimed { claim: args.clone().into() }).map(drop);
         }
@@ -118,22 +138,22 @@ impl Driver {
     /// Runs calls at the same time; notes their outcomes in the order of the calls.
     async fn run_batch(&mut self, batch: &[Started]) -> Result<(), Trouble> {
         let Bench::Open(bench) = &self.bench else { return Ok(()) };
+        let bench = Arc::clone(bench);
         let (passing, progress) = mpsc::unbounded_channel();
         let attention = Attention::new();
         let work = join_all(batch.iter().map(|started| {
-            let (passing, attention) = (passing.clone(), &attention);
+            let (bench, passing, attention) = (&bench, passing.clone(), &attention);
             async move {
                 let names = CallNames { work: &started.work, call: &started.call.id };
                 let mut show = |progress| drop(passing.send(progress));
                 bench.run(names, &started.action, &mut show, attention).await
             }
         }));
-        let (results, words) = attended(work, progress, &attention, &mut *self.person, &mut *self.observer).await;
-        let pending = bench.terminal().board().pending();
-        let mut gone = None;
-        for fact in pending {
+        let (results, words) = self.attended(work, progress, &attention).await?;
+        for fact in bench.terminal().board().pending() {
             self.note(fact)?;
         }
+        let mut gone = None;
         for (started, result) in batch.iter().zip(results) {
             let outcome = match result {
                 Ok(done) => self.take_done(done)?,
@@ -148,6 +168,55 @@ impl Driver {
             self.stop_for(error)?;
         }
         words.into_iter().try_for_each(|word| self.take(word))
+    }
+
+    /// Waits for `work`, shows its progress and notes what happens meanwhile. A person's word cancels it, and so does the
+    /// end of the run's time; a message ends waits alone. What is cancelled still has a result. Returns the words that
+    /// are to be taken after it.
+    async fn attended<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+        mut progress: mpsc::UnboundedReceiver<Progress>,
+        attention: &Attention,
+    ) -> Result<(T, Vec<Word>), Trouble> {
+        let mut work = pin!(work);
+        let mut words = Vec::new();
+        if self.has_mail() {
+            self.wake_for_mail(attention);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut work => return Ok((result, words)),
+                Some(passing) = progress.recv() => self.observer.progress(&passing),
+                happening = self.around.next(), if !attention.is_cancelled() => match happening {
+                    Happening::Word(notice @ Word::Notice { .. }) => self.take(notice)?,
+                    Happening::Word(word) => {
+                        attention.cancel();
+                        words.push(word);
+                    }
+                    Happening::TimeOver => {
+                        attention.wake(WakeCause::Budget, "the run's time is over");
+                        attention.cancel();
+                        words.push(out_of_time(self.state.spec()));
+                    }
+                    Happening::News(event) => drop(self.note(*event)?),
+                    Happening::Mail(mail) => {
+                        self.mail.push_back(mail);
+                        self.wake_for_mail(attention);
+                    }
+                },
+            }
+        }
+    }
+
+    fn wake_for_mail(&self, attention: &Attention) {
+        let line = self.mail.front().and_then(|mail| mail.text.lines().next()).unwrap_or_default();
+        let mut words: String = line.chars().take(SHOWN_OF_MAIL).collect();
+        if line.chars().nth(SHOWN_OF_MAIL).is_some() {
+            words.push('…');
+        }
+        attention.wake(WakeCause::Person, format!("a person says: {words}"));
     }
 
     fn take_done(&mut self, done: Done) -> Result<Outcome, Trouble> {
@@ -166,10 +235,11 @@ impl Driver {
         self.commit()?;
         let command = self.state.spec().checks[check].clone();
         let Bench::Open(bench) = &self.bench else { return Ok(()) };
+        let bench = Arc::clone(bench);
         let (_, progress) = mpsc::unbounded_channel();
         let attention = Attention::new();
         let work = bench.check(check, round, &command, &attention);
-        let (result, words) = attended(work, progress, &attention, &mut *self.person, &mut *self.observer).await;
+        let (result, words) = self.attended(work, progress, &attention).await?;
         match result {
             Ok(result) => self.note(Event::CheckEnded { result }).map(drop)?,
             Err(error) => self.stop_for(error)?,
@@ -184,6 +254,9 @@ impl Driver {
             self.note(Event::ToolEnded { call_id: call.id, outcome })?;
         }
         self.collect(&ending.artifacts).await?;
+        // Nobody will answer these any more, but what was said is on record.
+        self.mail.extend(self.around.close_inbox());
+        self.note_mail()?;
         self.synced().await?;
         self.blobs.commit()?;
         if let Some((notes, removed)) = self.close_box().await {
@@ -197,6 +270,7 @@ impl Driver {
     async fn collect(&mut self, paths: &[String]) -> Result<(), Trouble> {
         for path in paths {
             let Bench::Open(bench) = &self.bench else { return Ok(()) };
+            let bench = Arc::clone(bench);
             let results = match bench.collect(path).await {
                 Ok(results) => results,
                 Err(error) => return self.stop_for(error),
@@ -221,7 +295,7 @@ impl Driver {
     pub(super) async fn close_box(&mut self) -> Option<(Vec<String>, bool)> {
         let bench = match std::mem::replace(&mut self.bench, Bench::Gone) {
             Bench::Open(bench) => bench,
-            Bench::Opening(opening) => opening.await.ok()?,
+            Bench::Opening(opening) => Arc::new(opening.await.ok()?),
             Bench::Gone => return None,
         };
         Some(bench.close().await)

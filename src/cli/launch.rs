@@ -14,7 +14,7 @@ use crate::agent::{Driver, Ending, Finished, Parts, Person, Trouble};
 use crate::clock::{Clock, SystemClock};
 use crate::context::Prompt;
 use crate::domain::{ExitReason, Observer, RunMode, RunSpec};
-use crate::journal::{Recorder, RunDir, new_run_id};
+use crate::journal::{Inbox, Recorder, RunDir, new_run_id};
 use crate::model::{self, Model};
 use crate::report::Closing;
 use crate::sandbox::{BoxSpec, SandboxError};
@@ -115,6 +115,8 @@ impl Prepared {
             opening: opening.map(|joined| joined.unwrap_or_else(|error| Err(panicked(&error)))).boxed(),
             observer,
             person,
+            // Without it the run is as good; `agent send` says that nothing would read a message.
+            inbox: Inbox::open(run.path()).ok(),
         };
         let Finished { ending, trouble } = Driver::begin(spec, parts)?.drive().await?;
         let closing = reports::write(&run)?;

@@ -22,12 +22,14 @@ impl History {
     pub fn apply(&mut self, entry: &Entry) {
         match &entry.event {
             Event::RunStarted { spec, .. } => self.begin(spec, entry),
-            Event::UserSaid { text } if self.interrupted => {
+            Event::UserSaid { text, .. } if self.interrupted => {
                 self.interrupted = false;
                 let text = Prompt::Interrupted.render(&[("text", text)]).expect("the template is fixed and tested");
                 self.messages.push(Message::User(text));
             }
-            Event::UserSaid { text } | Event::HarnessSaid { text } => self.messages.push(Message::User(text.clone())),
+            Event::UserSaid { text, .. } | Event::HarnessSaid { text } => {
+                self.messages.push(Message::User(text.clone()))
+            }
             Event::ModelAnswered { text, calls, opaque, .. } => {
                 self.interrupted = false;
                 if !text.is_empty() || !calls.is_empty() {
@@ -178,7 +180,7 @@ mod tests {
 
     #[test]
     fn words_after_an_interruption_say_that_there_was_one() {
-        let said = Event::UserSaid { text: "use batch 16".to_owned() };
+        let said = Event::UserSaid { text: "use batch 16".to_owned(), mail: None };
         let messages = fold(RunMode::Chat, vec![Event::TurnInterrupted { turn: 1 }, said.clone(), said]);
         let [_, Message::User(first), Message::User(second)] = &messages[..] else { panic!("{messages:?}") };
         assert!(first.contains("interrupted") && first.ends_with("use batch 16"), "{first}");

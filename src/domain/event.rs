@@ -184,6 +184,9 @@ pub enum Event {
     UserSaid {
         /// The words.
         text: String,
+        /// The name under which the message lay in the inbox, where it came from another terminal: it is taken once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mail: Option<String>,
     },
     /// The harness said something to the model: a nudge, a failed check.
     HarnessSaid {

@@ -48,7 +48,8 @@ pub enum PostError {
 /// A message that has been taken and not been recorded yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {
-    name: String,
+    /// The name under which it lies in the inbox.
+    pub name: String,
     /// The words.
     pub text: String,
 }

@@ -167,7 +167,7 @@ impl<W: Write + Send> Live<W> {
 
     /// Whether the person has this on the screen already, having typed it there.
     fn is_echo(&self, event: &Event) -> bool {
-        self.options.terminal && matches!(event, Event::UserSaid { .. })
+        self.options.terminal && matches!(event, Event::UserSaid { mail: None, .. })
     }
 }
 

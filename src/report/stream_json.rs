@@ -128,7 +128,7 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
         self.totals.add(entry);
         match &entry.event {
             Event::RunStarted { spec, .. } => self.line("init", at(entry, json!(spec))),
-            Event::UserSaid { text } => self.line("message", at(entry, json!({ "role": "user", "text": text }))),
+            Event::UserSaid { text, .. } => self.line("message", at(entry, json!({ "role": "user", "text": text }))),
             Event::HarnessSaid { text } => self.line("message", at(entry, json!({ "role": "harness", "text": text }))),
             Event::ModelAnswered { .. } => self.answered(entry),
             Event::ModelFailed { why, reason, .. } | Event::StopAsked { why, reason } => {

@@ -119,7 +119,7 @@ impl Timeline {
             Event::SessionOpened { session, shell, log } => {
                 self.line("session", &format!("{session}, {}, {}", visible(shell), visible(log)))
             }
-            Event::UserSaid { text } => self.said("you", text),
+            Event::UserSaid { text, .. } => self.said("you", text),
             Event::HarnessSaid { text } => self.said("harness", text),
             Event::ModelRequested { .. } => String::new(),
             Event::ModelDelayed { why, wait_ms, .. } => {

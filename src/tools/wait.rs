@@ -154,8 +154,9 @@ pub(super) async fn run(
     let interrupted = async {
         tokio::select! {
             biased;
-            () = attention.cancelled() => (WakeCause::Person, "a person interrupted".to_owned()),
+            // First, since who ends all calls for a reason gives the reason before.
             woken = attention.woken() => woken,
+            () = attention.cancelled() => (WakeCause::Person, "a person interrupted".to_owned()),
         }
     };
     let mut show = |standing| progress(Progress::Waiting(standing));

@@ -170,7 +170,7 @@ impl Workbench {
     }
 
     /// Ends everything in the box and removes it; says what was still running and what could not be removed.
-    pub async fn close(self) -> (Vec<String>, bool) {
+    pub async fn close(&self) -> (Vec<String>, bool) {
         let mut notes = Vec::new();
         let sessions = tokio::time::timeout(CLOSING_PATIENCE, self.terminal.sessions()).await;
         for session in sessions.ok().and_then(Result::ok).unwrap_or_default() {

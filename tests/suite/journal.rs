@@ -150,7 +150,7 @@ fn a_torn_last_line_is_named_and_cut_off_when_the_run_goes_on() {
     let (mut recorder, torn) = Recorder::reopen(&run, clock(), redactor()).unwrap();
     assert_eq!(torn.map(|torn| torn.line), Some(line));
     assert_eq!(fs::read(run.journal()).unwrap(), whole);
-    let entry = recorder.append(Event::UserSaid { text: "go on".into() }).unwrap();
+    let entry = recorder.append(Event::UserSaid { text: "go on".into(), mail: None }).unwrap();
     assert_eq!(entry.seq, line - 1);
     drop(recorder);
     assert!(verify(run.path()).unwrap().is_sound());
@@ -262,8 +262,8 @@ fn no_secret_reaches_the_disk() {
     let run = RunStore::new(dir.path()).create(&spec, &redactor).unwrap();
     let mut recorder = Recorder::create(&run, clock(), redactor.clone()).unwrap();
     recorder.append(Event::RunStarted { format_major: 1, format_minor: 0, spec }).unwrap();
-    let entry = recorder.append(Event::UserSaid { text: format!("use {}", secret.value) }).unwrap();
-    assert_eq!(entry.event, Event::UserSaid { text: "use [REDACTED:rule=KEY,len=16]".into() });
+    let entry = recorder.append(Event::UserSaid { text: format!("use {}", secret.value), mail: None }).unwrap();
+    assert_eq!(entry.event, Event::UserSaid { text: "use [REDACTED:rule=KEY,len=16]".into(), mail: None });
     let blobs = run.blobs(redactor);
     let blob = blobs.put(serde_json::to_string(&secret.value).unwrap().as_bytes()).unwrap();
     assert!(!String::from_utf8(blobs.get(&blob).unwrap()).unwrap().contains("hunter2"));
@@ -340,14 +340,14 @@ fn a_full_disk_ends_the_recording_and_leaves_a_whole_transcript() {
     recorder.append(told.next().unwrap()).unwrap();
     let mut recorded = 1;
     let error = loop {
-        match recorder.append(Event::UserSaid { text: "x".repeat(10_000) }) {
+        match recorder.append(Event::UserSaid { text: "x".repeat(10_000), mail: None }) {
             Ok(_) => recorded += 1,
             Err(error) => break error,
         }
         assert!(recorded < 1_000, "a disk of {} bytes never fills", SmallDisk::SIZE);
     };
     assert!(matches!(error, AppendError::Full(_)), "{error:?}");
-    let again = recorder.append(Event::UserSaid { text: "small".into() });
+    let again = recorder.append(Event::UserSaid { text: "small".into(), mail: None });
     assert!(matches!(again, Err(AppendError::Closed)));
     assert!(run.blobs(redactor()).put(&incompressible()).is_err());
     let report = verify(run.path()).unwrap();

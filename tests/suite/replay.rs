@@ -170,7 +170,7 @@ fn hostile(event: Event, attack: &str) -> Event {
             Event::BoxOpened { facts }
         }
         Event::BoxClosed { removed, .. } => Event::BoxClosed { notes: vec![attack.into()], removed },
-        Event::UserSaid { .. } => Event::UserSaid { text: attack.into() },
+        Event::UserSaid { mail, .. } => Event::UserSaid { text: attack.into(), mail },
         Event::HarnessSaid { .. } => Event::HarnessSaid { text: attack.into() },
         Event::ModelDelayed { turn, wait_ms, .. } => Event::ModelDelayed { turn, wait_ms, why: attack.into() },
         Event::ModelFailed { turn, reason, .. } => Event::ModelFailed { turn, reason, why: attack.into() },

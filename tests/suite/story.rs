@@ -69,7 +69,7 @@ pub(crate) fn events(blobs: &Blobs) -> Vec<Event> {
         Event::RunStarted { format_major: FORMAT_MAJOR, format_minor: FORMAT_MINOR, spec: spec(RUN) },
         Event::BoxOpened { facts: facts() },
         Event::SessionOpened { session: session(), shell: "/bin/bash".into(), log: "sessions/main.raw".into() },
-        Event::UserSaid { text: "Use awk only.".into() },
+        Event::UserSaid { text: "Use awk only.".into(), mail: None },
         requested(&mut requests, 1, "[system,user]"),
         Event::ModelDelayed { turn: 1, why: "429 Too Many Requests".into(), wait_ms: 1_000 },
         answered(blobs, 1, "I will train it.", vec![call("call_1", "shell", r#"{"command":"./train.sh\nls"}"#)]),

@@ -217,7 +217,7 @@ fn a_model_that_fails_ends_the_run_with_its_reason() {
 fn a_chat_waits_for_the_person_whenever_the_model_rests() {
     let mut run = state(RunMode::Chat, &[], 9);
     assert_eq!(run.next(), Step::AwaitPerson);
-    run.sees(Event::UserSaid { text: "hi".to_owned() });
+    run.sees(Event::UserSaid { text: "hi".to_owned(), mail: None });
     assert_eq!(run.next(), Step::AskModel { turn: 1 });
     run.answer("hello", &[]);
     assert_eq!(run.next(), Step::AwaitPerson);
@@ -228,6 +228,6 @@ fn an_interrupted_turn_gives_the_person_the_word() {
     let mut run = state(RunMode::Goal, &["one"], 9);
     run.sees(Event::TurnInterrupted { turn: 1 });
     assert_eq!(run.next(), Step::AwaitPerson);
-    run.sees(Event::UserSaid { text: "use batch 16".to_owned() });
+    run.sees(Event::UserSaid { text: "use batch 16".to_owned(), mail: None });
     assert_eq!(run.next(), Step::AskModel { turn: 1 });
 }

@@ -1,0 +1,141 @@
+//! What may happen while the driver waits for something else: a person acts, a message comes, a job ends, time is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::person::{Person, Word};
+use crate::clock::Clock;
+use crate::domain::{Event, ExitReason, RunSpec, duration_words};
+use crate::journal::{Inbox, Mail};
+use crate::terminal::Board;
+
+/// A machine that was suspended tells nobody: so often a limit is held against the time that has really passed.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Something that happened.
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// A person acted.
+    Word(Word),
+    /// A message has come from another terminal.
+    Mail(Mail),
+    /// A fact about the box's jobs and sessions.
+    News(Box<Event>),
+    /// The run's time is over. Comes once.
+    TimeOver,
+}
+
+/// All that the driver listens to.
+pub(super) struct Around {
+    /// May interrupt, speak, end.
+    person: Box<dyn Person>,
+    inbox: Option<Inbox>,
+    board: Option<Board>,
+    limit: Limit,
+}
+
+impl Around {
+    /// Listens to all this; the run's time begins now.
+    pub(super) fn new(person: Box<dyn Person>, inbox: Option<Inbox>, clock: Arc<dyn Clock>, spec: &RunSpec) -> Self {
+        let until = spec.max_time_s.map(|seconds| clock.since_boot() + Duration::from_secs(seconds));
+        Self { person, inbox, board: None, limit: Limit { clock, until, told: false } }
+    }
+
+    /// Listens to the box, too.
+    pub(super) fn hear(&mut self, board: Board) {
+        self.board = Some(board);
+    }
+
+    /// The next thing that happens. May be dropped and called again: nothing is lost.
+    pub(super) async fn next(&mut self) -> Happening {
+        let Self { person, inbox, board, limit } = self;
+        tokio::select! {
+            biased;
+            word = person.interrupts() => Happening::Word(word),
+            () = limit.over() => Happening::TimeOver,
+            mail = next_mail(inbox) => Happening::Mail(mail),
+            event = news(board) => Happening::News(Box::new(event)),
+        }
+    }
+
+    /// As [`Around::next`], while it is the person's turn.
+    pub(super) async fn next_turn(&mut self) -> Happening {
+        let Self { person, inbox, board, limit } = self;
+        tokio::select! {
+            biased;
+            word = person.speaks() => Happening::Word(word),
+            () = limit.over() => Happening::TimeOver,
+            mail = next_mail(inbox) => Happening::Mail(mail),
+            event = news(board) => Happening::News(Box::new(event)),
+        }
+    }
+
+    /// A message that has come already.
+    pub(super) fn take_mail(&mut self) -> Option<Mail> {
+        self.inbox.as_mut()?.take()
+    }
+
+    /// A message has been recorded.
+    pub(super) fn recorded(&mut self, mail: &Mail) {
+        if let Some(inbox) = &mut self.inbox {
+            inbox.done(mail);
+        }
+    }
+
+    /// Takes no more messages; those that were left and not taken.
+    pub(super) fn close_inbox(&mut self) -> Vec<Mail> {
+        self.inbox.take().map(Inbox::close).unwrap_or_default()
+    }
+
+    /// What is left of the run's time, if that has a limit.
+    pub(super) fn left(&self) -> Option<Duration> {
+        self.limit.left()
+    }
+}
+
+/// The end that follows when the run's time is over.
+pub(super) fn out_of_time(spec: &RunSpec) -> Word {
+    let limit = duration_words(spec.max_time_s.unwrap_or(0).saturating_mul(1000));
+    Word::End { reason: ExitReason::Budget, why: format!("the limit of {limit} was reached") }
+}
+
+async fn next_mail(inbox: &mut Option<Inbox>) -> Mail {
+    match inbox {
+        Some(inbox) => inbox.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn news(board: &Option<Board>) -> Event {
+    match board {
+        Some(board) => board.news().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The limit on the run's time. It counts time during which the machine was suspended.
+struct Limit {
+    clock: Arc<dyn Clock>,
+    /// By [`Clock::since_boot`].
+    until: Option<Duration>,
+    told: bool,
+}
+
+impl Limit {
+    fn left(&self) -> Option<Duration> {
+        self.until.map(|until| until.saturating_sub(self.clock.since_boot()))
+    }
+
+    async fn over(&mut self) {
+        loop {
+            match self.left().filter(|_| !self.told) {
+                None => std::future::pending().await,
+                Some(Duration::ZERO) => {
+                    self.told = true;
+                    return;
+                }
+                Some(left) => self.clock.sleep(left.min(LOOK)).await,
+            }
+        }
+    }
+}
