@@ -11,12 +11,12 @@ use tokio::sync::broadcast;
 
 use super::error::GuestError;
 use super::facts::{
-    CheckCommand, CommandState, DirEntry, Event, FileInfo, Interrupted, KeptOutput, OpenSession, RunCommand,
-    SessionInfo, Start, TermSize, TmuxInfo,
+    CheckCommand, CommandState, DirEntry, Event, FileInfo, KeptOutput, OpenSession, RunCommand, SessionInfo, Start,
+    TermSize, TmuxInfo,
 };
 use super::line::{Connector, Ends, Line, Mended};
 use super::protocol::{LogSize, PtyOpened, Request, Welcome};
-use super::sight::{Actor, BoxVitals, Condition, Foreground, Met, Signalled, Stop};
+use super::sight::{Actor, BoxVitals, ClosedSession, Condition, Foreground, Met, Signalled, Stop, Tried};
 use crate::domain::SessionName;
 
 /// A connection to a guest. Clones share it; it closes when the last one is gone. Dropping the future of any call
@@ -203,12 +203,12 @@ impl Client {
         self.ask(Request::Await(condition), b"").await
     }
 
-    /// Sends SIGINT to the foreground process group of a session.
+    /// Looks once how a condition stands: after a wait was given up, what its last try met.
     ///
     /// # Errors
-    /// [`GuestError::Refused`] for an unknown session.
-    pub async fn interrupt(&self, session: &SessionName) -> Result<Interrupted, GuestError> {
-        self.ask(Request::Interrupt { session: session.clone() }, b"").await
+    /// As [`Client::met`], and for conditions that one look can't tell (idle processors).
+    pub async fn tried(&self, condition: Condition) -> Result<Tried, GuestError> {
+        self.ask(Request::Try(condition), b"").await
     }
 
     /// Changes a session's size.
@@ -219,11 +219,11 @@ impl Client {
         self.ask(Request::Resize { session: session.clone(), size }, b"").await
     }
 
-    /// Closes a session.
+    /// Closes a session; what that ended.
     ///
     /// # Errors
     /// [`GuestError::Refused`] for an unknown session.
-    pub async fn close(&self, session: &SessionName) -> Result<(), GuestError> {
+    pub async fn close(&self, session: &SessionName) -> Result<ClosedSession, GuestError> {
         self.ask(Request::Close { session: session.clone() }, b"").await
     }
 

@@ -18,6 +18,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::AbortHandle;
 
 use super::check::{self, small_output};
+use super::conditions::Watch;
 use super::facts::{CommandState, Event, Phase, Refusal, RefusalKind, TermSize};
 use super::frame::{Frame, FrameReader, decode, encode};
 use super::log::RawLog;
@@ -25,7 +26,7 @@ use super::protocol::{Ask, Hello, LogSize, MAX_READ, PtyOpened, Request, Tell, V
 use super::pty::{HUNG_UP, Program, Pty};
 use super::session::Session;
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, signal_group};
-use super::{files, keep, tmux};
+use super::{files, keep, tmux, vitals};
 use crate::domain::Exit;
 
 /// How long a stranger may take to say who it is.
@@ -91,6 +92,35 @@ impl Host {
                 self.later(id, async move { plain(tmux::ensure(&boss).await) });
                 return Ok(());
             }
+            Request::Vitals => {
+                let boss = self.boss.clone();
+                self.later(id, async move { plain(Ok(vitals::vitals(&boss).await)) });
+                return Ok(());
+            }
+            Request::Await(condition) => match Watch::new(&self.boss, condition) {
+                Err(refusal) => Err(refusal),
+                Ok(watch) => {
+                    let boss = self.boss.clone();
+                    self.later(id, async move { plain(watch.met(&boss).await) });
+                    return Ok(());
+                }
+            },
+            Request::Try(condition) => match Watch::new(&self.boss, condition) {
+                Err(refusal) => Err(refusal),
+                Ok(watch) => {
+                    self.later(id, async move { plain(watch.tried().await) });
+                    return Ok(());
+                }
+            },
+            Request::Close { session } => match self.boss.session(&session) {
+                Err(refusal) => Err(refusal),
+                Ok(session) => {
+                    // Goes on when nobody waits for it any more.
+                    let closing = tokio::task::spawn_local(session.hang_up());
+                    self.later(id, async move { plain(Ok(closing.await.unwrap_or_default())) });
+                    return Ok(());
+                }
+            },
             Request::Keep { log, offset, end } => match self.log(&log) {
                 Err(refusal) => Err(refusal),
                 Ok(log) => {
@@ -148,15 +178,9 @@ impl Host {
                 plain(Ok(sessions))
             }
             Request::Type { session, by: _ } => plain(boss.session(&session)?.type_keys(payload)),
-            Request::Interrupt { session } => plain(Ok(boss.session(&session)?.interrupt())),
-            Request::Signal { .. } | Request::Foreground { .. } | Request::Vitals | Request::Await(_) => {
-                Err(refuse(RefusalKind::Missing, "this guest can't do that yet"))
-            }
+            Request::Signal { session, stop } => plain(boss.session(&session)?.signal(stop)),
+            Request::Foreground { session } => plain(Ok(boss.session(&session)?.foreground())),
             Request::Resize { session, size } => plain(boss.session(&session)?.resize(size)),
-            Request::Close { session } => {
-                boss.session(&session)?.close();
-                plain(Ok(()))
-            }
             Request::OpenPty { argv, size } => plain(self.open_pty(&argv, size)),
             Request::PtyInput { pty } => {
                 let sent = self.pty(pty, |open| open.keys.try_send(payload))?;
@@ -173,6 +197,10 @@ impl Host {
             Request::WriteFile { path, mode } => plain(files::write(&path, &payload, mode)),
             Request::ListDir { path } => plain(files::list(&path)),
             Request::AwaitEnd { .. }
+            | Request::Await(_)
+            | Request::Try(_)
+            | Request::Vitals
+            | Request::Close { .. }
             | Request::AwaitGrowth { .. }
             | Request::Keep { .. }
             | Request::Tmux

@@ -181,15 +181,6 @@ pub struct KeptOutput {
     pub complete: bool,
 }
 
-/// Whom an interrupt reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interrupted {
-    /// The foreground process group.
-    pub group: u32,
-    /// True if that was the shell itself, waiting at its prompt or running a builtin.
-    pub shell: bool,
-}
-
 /// The tmux server that shows the sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TmuxInfo {

@@ -7,11 +7,14 @@ mod channel;
 mod check;
 mod client;
 mod command;
+mod conditions;
 mod connection;
 mod error;
 mod facts;
 mod files;
 mod frame;
+mod gpu;
+mod input;
 mod keep;
 mod life;
 mod line;
@@ -30,17 +33,20 @@ mod supervisor;
 mod tmux;
 mod view;
 mod viewer;
+mod vitals;
 
 pub use client::Client;
 pub use error::GuestError;
 pub use facts::{
-    CheckCommand, CommandEnd, CommandState, DirEntry, Event, FileInfo, FileKind, Interrupted, KeptOutput, OpenSession,
-    Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize, TmuxInfo,
+    CheckCommand, CommandEnd, CommandState, DirEntry, Event, FileInfo, FileKind, KeptOutput, OpenSession, Phase,
+    Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize, TmuxInfo,
 };
 pub use line::{Connector, Ends, Mended, NoWay};
 pub use protocol::Welcome;
 pub use segments::LogReader;
 pub use server::serve;
 pub use setup::{Control, GuestSetup, SETUP_VAR};
-pub use sight::{Actor, BoxVitals, Condition, DiskRoom, FileChange, Foreground, Gpu, Met, Signalled, Stop};
+pub use sight::{
+    Actor, BoxVitals, ClosedSession, Condition, DiskRoom, FileChange, Foreground, Gpu, Met, Signalled, Stop, Tried,
+};
 pub use viewer::view;

@@ -143,11 +143,8 @@ pub(super) enum Request {
     Vitals,
     /// Answers when a condition is met: [`super::Met`].
     Await(Condition),
-    /// Sends SIGINT to the foreground process group of a session. Answer: [`super::Interrupted`].
-    Interrupt {
-        /// The session.
-        session: SessionName,
-    },
+    /// How a condition stands, by one look. Answer: [`super::Tried`].
+    Try(Condition),
     /// Changes a session's size.
     Resize {
         /// The session.
@@ -155,7 +152,8 @@ pub(super) enum Request {
         /// Its new size.
         size: TermSize,
     },
-    /// Closes a session: its shell and what runs in the foreground get SIGHUP.
+    /// Closes a session: what runs on its terminal is hung up on, its shell is killed. Answer: [`super::ClosedSession`],
+    /// when that is done.
     Close {
         /// The session.
         session: SessionName,
@@ -234,6 +232,7 @@ impl Request {
             | Self::Foreground { .. }
             | Self::Vitals
             | Self::Await(_)
+            | Self::Try(_)
             | Self::Resize { .. }
             | Self::Tmux
             | Self::Stat { .. }
@@ -242,7 +241,6 @@ impl Request {
             // Typed twice, signalled twice, written over what came between; a terminal of a connection ends with it.
             Self::Type { .. }
             | Self::Signal { .. }
-            | Self::Interrupt { .. }
             | Self::Close { .. }
             | Self::OpenPty { .. }
             | Self::PtyInput { .. }

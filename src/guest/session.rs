@@ -2,6 +2,8 @@
 //!
 //! Only decisions and small writes happen here; [`super::life`] reads the terminal and waits.
 
+mod closing;
+mod foreground;
 mod marked;
 mod silence;
 
@@ -12,19 +14,19 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use rustix::process::Signal;
 use rustix::termios::Termios;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::command::Command;
-use super::facts::{Interrupted, OpenSession, Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize};
+use super::facts::{OpenSession, Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize};
 use super::log::RawLog;
 use super::pty::{Program, Pty};
 use super::shell::{Dialect, Shell, Wrapped, title};
-use super::supervisor::{Known, Supervisor, refusal_of, refuse, require_dir, signal_group, signal_process};
+use super::supervisor::{Known, Supervisor, refusal_of, refuse, require_dir};
 use super::{life, proc};
 use crate::domain::{Exit, SessionName};
+use foreground::Spent;
 
 /// Pieces of typed text that may wait for a program that doesn't read.
 const TYPED_AHEAD: usize = 256;
@@ -68,6 +70,7 @@ struct Inner {
     size: TermSize,
     seq: u64,
     last_status: i32,
+    spent: Spent,
     typed_into: bool,
     modes: Option<Termios>,
     edits: bool,
@@ -208,30 +211,12 @@ impl Session {
         }
     }
 
-    /// Sends SIGINT to the foreground process group.
-    pub(super) fn interrupt(&self) -> Interrupted {
-        let inner = self.inner.borrow();
-        let group = inner.pty.as_ref().and_then(|pty| pty.foreground()).unwrap_or(inner.pid);
-        signal_group(group, Signal::INT);
-        Interrupted { group: u32::try_from(group).unwrap_or(0), shell: group == inner.pid }
-    }
-
     /// Changes the size.
     pub(super) fn resize(&self, size: TermSize) -> Result<(), Refusal> {
         let mut inner = self.inner.borrow_mut();
         inner.size = size;
         let Some(pty) = &inner.pty else { return Ok(()) };
         pty.resize(size).map_err(|error| refusal_of(&error, "the terminal's size"))
-    }
-
-    /// Ends the shell and what runs in its foreground.
-    pub(super) fn close(&self) {
-        self.closing.set(true);
-        let inner = self.inner.borrow();
-        if let Some(group) = inner.pty.as_ref().and_then(|pty| pty.foreground()) {
-            signal_group(group, Signal::HUP);
-        }
-        signal_process(inner.pid, Signal::KILL);
     }
 
     /// Waits until it has no shell and will not have one again.
@@ -293,6 +278,7 @@ impl Session {
         inner.heal = false;
         inner.typed_into = false;
         inner.last_status = 0;
+        inner.spent = Spent::default();
         Ok(Born { pty, exit, nonce })
     }
 
@@ -365,6 +351,7 @@ impl Inner {
             size,
             seq: 0,
             last_status: 0,
+            spent: Spent::default(),
             typed_into: false,
             modes: None,
             edits: false,

@@ -38,6 +38,15 @@ pub struct Signalled {
     pub shell: bool,
 }
 
+/// What the closing of a session ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedSession {
+    /// Processes below its shell that have ended, such as `sleep (process 12)`.
+    pub ended: Vec<String>,
+    /// Those that ignored the hang-up, or left the terminal before, and run on.
+    pub left: Vec<String>,
+}
+
 /// What is in the foreground of a session, and what the processes of the session's command use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Foreground {
@@ -163,6 +172,15 @@ pub enum FileChange {
     Changes,
     /// It is not there.
     Gone,
+}
+
+/// What one look at a condition met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Whether it is met.
+    pub met: bool,
+    /// What was seen, such as `connection refused`: a fragment.
+    pub what: String,
 }
 
 /// A condition is met.

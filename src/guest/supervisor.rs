@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use super::command::{Command, Record};
 use super::facts::{CommandEnd, CommandState, Event, Phase, Refusal, RefusalKind};
+use super::gpu::Gpus;
 use super::log::{Records, Store};
 use super::session::Session;
 use super::setup::GuestSetup;
@@ -53,6 +54,8 @@ pub(super) struct Supervisor {
     pub(super) tmux: Tmux,
     /// When this process started: tells it from an earlier guest in the same place.
     pub(super) life: u64,
+    /// What is known of GPUs.
+    pub(super) gpus: Gpus,
     /// Set when everything is to end.
     pub(super) stop: watch::Sender<bool>,
     store: OnceCell<(Store, Records)>,
@@ -90,6 +93,7 @@ impl Supervisor {
             setup,
             sessions: RefCell::default(),
             life: started(),
+            gpus: Gpus::default(),
             stop: watch::Sender::new(false),
             store: OnceCell::new(),
             logs_on_host: OnceCell::new(),
@@ -251,6 +255,15 @@ fn started() -> u64 {
 pub(super) fn signal_group(group: i32, signal: rustix::process::Signal) {
     if let Some(group) = Pid::from_raw(group) {
         let _ = rustix::process::kill_process_group(group, signal);
+    }
+}
+
+/// Sends a signal to a process group, or says why not; one that has just ended needs none.
+pub(super) fn try_signal_group(group: i32, signal: rustix::process::Signal) -> io::Result<()> {
+    let Some(group) = Pid::from_raw(group) else { return Ok(()) };
+    match rustix::process::kill_process_group(group, signal) {
+        Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::domain::SessionName;
 use crate::guest::{
-    CheckCommand, Client, GuestError, Interrupted, OpenSession, RefusalKind, RunCommand, SessionInfo, Start, TermSize,
+    CheckCommand, Client, GuestError, OpenSession, RefusalKind, RunCommand, SessionInfo, Start, TermSize,
 };
 use waiting::both;
 
@@ -205,14 +205,6 @@ impl Terminal {
             size: self.options.size,
         };
         Ok(self.client.open(ask).await?)
-    }
-
-    /// Sends SIGINT to what runs in the foreground of a session.
-    ///
-    /// # Errors
-    /// [`TerminalError::Guest`].
-    pub async fn interrupt(&self, session: &SessionName) -> Result<Interrupted, TerminalError> {
-        Ok(self.client.interrupt(session).await?)
     }
 
     /// All sessions, by name.

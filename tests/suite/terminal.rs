@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use longhaul::domain::Exit;
+use longhaul::guest::Stop;
 use longhaul::terminal::{CommandReport, ReportState};
 use tokio_util::sync::CancellationToken;
 
@@ -183,7 +184,7 @@ async fn a_builtin_that_waits_for_input_is_no_end() {
         spec.yield_after = Duration::from_millis(1500);
         let report = run_spec(&terminal, spec).await;
         assert!(matches!(report.state, ReportState::Running { .. }), "{text}: {report:?}");
-        terminal.interrupt(&session("main")).await.expect("interrupted");
+        terminal.guest().signal(&session("main"), Stop::Interrupt).await.expect("interrupted");
         let cancel = CancellationToken::new();
         let report = terminal.resume(&session("main"), Duration::from_secs(10), &mut |_| {}, &cancel).await;
         assert!(exit_of(&report.expect("a report")).is_some_and(|exit| !exit.is_success()), "{text}");

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::foreground::Spent;
 use super::{Active, Inner, Session, Stage};
 use crate::domain::Exit;
 use crate::guest::command::Record;
@@ -44,6 +45,7 @@ impl Session {
                 let _ = std::fs::remove_file(self.file(part));
             }
         }
+        inner.spent = Spent::by(inner.pid);
         inner.heal_terminal();
         inner.typed_into = false;
         let over = |active: &mut Active| active.seq == seq && active.stage != Stage::Queued;
