@@ -25,6 +25,12 @@ needed_programs=(
     runc:runc
     mmdebstrap:mmdebstrap
     busybox:busybox-static
+    # Programs that ask a person: how they are recognised is tested with them.
+    less:less
+    vim:vim
+    sudo:sudo
+    ssh:openssh-client
+    sshd:openssh-server
 )
 
 install_test_needs() {

@@ -17,6 +17,7 @@ mod lifeline;
 mod model_script;
 mod model_server;
 mod model_wire;
+mod prompts;
 mod recorded;
 mod replay;
 mod sandbox_contract;
