@@ -144,6 +144,12 @@ pub(super) struct DoArgs {
     /// What goes to stdout: text, json or stream-json [default: text] [config: output_format]
     #[arg(long, value_name = "FORMAT")]
     pub(super) output_format: Option<String>,
+    /// Goes on in the background: prints the run's id and returns when the run has begun
+    #[arg(long)]
+    pub(super) detach: bool,
+    /// Whether this process is the one in the background.
+    #[arg(skip)]
+    pub(super) in_background: bool,
     #[command(flatten)]
     pub(super) model: ModelArgs,
     #[command(flatten)]

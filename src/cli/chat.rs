@@ -41,7 +41,7 @@ pub(super) async fn run(args: ChatArgs, place: &Place) -> Result<ExitReason, Fai
     let mut observers = Observers::default();
     observers.0.push(Box::new(view::live_chat(place)));
     observers.0.push(Box::new(status.clone()));
-    let signals = Signals::listen()?;
+    let signals = Signals::listen(place)?;
     let editor = editor(place).map_err(|error| {
         Failure::new(ExitReason::Internal, "cannot read from the terminal").because(error.to_string())
     })?;
@@ -91,7 +91,8 @@ impl Person for Chatter {
     async fn interrupts(&mut self) -> Word {
         match self.signals.next().await {
             Came::Interrupt => Word::Interrupt,
-            Came::End => terminated(),
+            // A chat without a person is nothing.
+            Came::End | Came::HangUp => terminated(),
         }
     }
 
@@ -136,7 +137,7 @@ impl Chatter {
         let (mut editor, read) = loop {
             tokio::select! {
                 line = line.recv() => break line?,
-                came = self.signals.next() => if came == Came::End { return None },
+                came = self.signals.next() => if came != Came::Interrupt { return None },
             }
         };
         self.line = None;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::args::{BoxArgs, DemoArgs, ModelArgs};
+use super::do_goal::left_by_terminal;
 use super::launch::{Task, prepare};
 use super::observers::Shared;
 use super::person::{Keyboard, Nobody, Signals};
@@ -45,12 +46,13 @@ pub(super) async fn run(args: DemoArgs, place: &Place) -> Result<ExitReason, Fai
          the training, the failure, the check, the transcript.\n",
         place,
     );
-    let signals = Signals::listen()?;
-    let person: Box<dyn Person> = match place.stdin_tty && place.stderr_tty {
-        true => Box::new(Keyboard::new(signals)),
-        false => Box::new(Nobody::new(signals)),
-    };
+    let signals = Signals::listen(place)?;
     let live = Shared::new(view::live(place));
+    let leave = left_by_terminal(place, prepared.log(), live.clone());
+    let person: Box<dyn Person> = match place.stdin_tty && place.stderr_tty {
+        true => Box::new(Keyboard::new(signals, leave)),
+        false => Box::new(Nobody::new(signals, leave)),
+    };
     let over = prepared.drive(Box::new(live.clone()), person).await?;
     view::print_end(&over, place);
     view::print_answer(&over, live.with(|live| live.has_shown(&over.ending.answer)), place)?;

@@ -1,12 +1,13 @@
 //! `agent do`: one goal, worked on until the harness has a verdict.
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::DoArgs;
+use super::background::{self, Starter};
 use super::launch::{Over, Task, prepare};
 use super::observers::{Observers, Shared};
-use super::person::{Keyboard, Nobody, Signals};
+use super::person::{Keyboard, Leave, Nobody, Signals};
 use super::settings::{Flags, Settings};
 use super::{Failure, Place, view};
 use crate::agent::Person;
@@ -15,7 +16,7 @@ use crate::domain::{ExitReason, RunMode, Verdict};
 use crate::report::{JsonMode, JsonOutput, Live};
 
 /// The largest goal that is taken.
-const LARGEST_GOAL: u64 = 10 << 20;
+pub(super) const LARGEST_GOAL: u64 = 10 << 20;
 /// Longest title, in characters.
 const TITLE: usize = 72;
 
@@ -29,6 +30,15 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
         keep_services: args.keep_services,
         output_format: args.output_format.as_deref(),
     };
+    let starter = if args.in_background { Some(starter()?) } else { None };
+    let quiet;
+    let place = match starter {
+        None => place,
+        Some(_) => {
+            quiet = place.without_terminal();
+            &quiet
+        }
+    };
     let settings = Settings::resolve(&flags, place)?;
     let json = match settings.output_format {
         OutputFormat::Text => None,
@@ -37,7 +47,7 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
     };
     let require_verified = args.require_verified;
     let live = Shared::new(if json.is_some() { view::live_beside_json(place) } else { view::live(place) });
-    let over = attempt(&args, &settings, place, live.clone(), json.clone()).await;
+    let over = attempt(&args, &settings, place, live.clone(), json.clone(), starter).await;
     if let Some(json) = json {
         return told_as_json(&json, over, require_verified);
     }
@@ -49,7 +59,7 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
 
 type Json = Shared<JsonOutput<io::Stdout>>;
 
-type LiveView = Shared<Live<io::Stderr>>;
+pub(super) type LiveView = Shared<Live<io::Stderr>>;
 
 async fn attempt(
     args: &DoArgs,
@@ -57,22 +67,54 @@ async fn attempt(
     place: &Place,
     live: LiveView,
     json: Option<Json>,
+    starter: Option<Starter>,
 ) -> Result<Over, Failure> {
     let goal = goal(args, place)?;
     let title = title(&goal);
     let checks = settings.checks.iter().chain(&args.check).cloned().collect();
     let prepared = prepare(Task { mode: RunMode::Goal, title, goal, checks }, settings, place)?;
-    let signals = Signals::listen()?;
+    let signals = Signals::listen(place)?;
+    let leave = left_by_terminal(place, prepared.log(), live.clone());
     let mut observers = Observers::default();
     observers.0.push(Box::new(live));
     if let Some(json) = json {
         observers.0.push(Box::new(json));
     }
     let person: Box<dyn Person> = match place.stdin_tty && place.stderr_tty {
-        true => Box::new(Keyboard::new(signals)),
-        false => Box::new(Nobody::new(signals)),
+        true => Box::new(Keyboard::new(signals, leave)),
+        false => Box::new(Nobody::new(signals, leave)),
     };
-    prepared.drive(Box::new(observers), person).await
+    let Some(starter) = starter else { return prepared.drive(Box::new(observers), person).await };
+    let run = prepared.spec().run.clone();
+    let before = background::to_log(&prepared.log())?;
+    match prepared.begin(Box::new(observers), person) {
+        Ok(begun) => {
+            // Whoever reads what was printed here sees the end of it.
+            drop(before);
+            starter.has_begun(&run);
+            begun.drive().await
+        }
+        Err(failure) => {
+            before.restore();
+            Err(failure)
+        }
+    }
+}
+
+fn starter() -> Result<Starter, Failure> {
+    Starter::of_this_process()
+        .map_err(|error| Failure::new(ExitReason::Internal, "cannot go on in the background").because_of(&error))
+}
+
+/// What is done when the terminal goes away: the view goes on in the run's log.
+pub(super) fn left_by_terminal(place: &Place, log: PathBuf, live: LiveView) -> Leave {
+    let place = place.clone();
+    Box::new(move || {
+        background::leave_terminal(&place, &log);
+        if place.stderr_tty {
+            live.with(Live::leave_terminal);
+        }
+    })
 }
 
 /// The exit code's reason: the run's own, but for a result without proof where proof was asked for.

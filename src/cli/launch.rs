@@ -1,6 +1,7 @@
 //! Puts a run together, has it driven, and leaves its report behind: what `do`, `chat` and `demo` have in common.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -99,11 +100,24 @@ impl Prepared {
         &self.spec
     }
 
+    /// Where the run's words go when it has no terminal.
+    pub(super) fn log(&self) -> PathBuf {
+        self.run.path().join("agent.log")
+    }
+
     /// Drives the run to its end and writes its report.
     ///
     /// # Errors
     /// When what happens can't be recorded any more.
     pub(super) async fn drive(self, observer: Box<dyn Observer>, person: Box<dyn Person>) -> Result<Over, Failure> {
+        self.begin(observer, person)?.drive().await
+    }
+
+    /// Begins the run: its first entry is on disk when this returns.
+    ///
+    /// # Errors
+    /// When it can't be recorded.
+    pub(super) fn begin(self, observer: Box<dyn Observer>, person: Box<dyn Person>) -> Result<Begun, Failure> {
         let Self { spec, run, clock, recorder, redactor, model, wish, backends } = self;
         let opening = tokio::spawn(async move { backends.open(wish).await });
         let parts = Parts {
@@ -118,8 +132,24 @@ impl Prepared {
             // Without it the run is as good; `agent send` says that nothing would read a message.
             inbox: Inbox::open(run.path()).ok(),
         };
-        let Finished { ending, trouble } = Driver::begin(spec, parts)?.drive().await?;
-        let closing = reports::write(&run)?;
+        Ok(Begun { driver: Driver::begin(spec, parts)?, run })
+    }
+}
+
+/// A run that has begun.
+pub(super) struct Begun {
+    driver: Driver,
+    run: RunDir,
+}
+
+impl Begun {
+    /// Drives the run to its end and writes its report.
+    ///
+    /// # Errors
+    /// When what happens can't be recorded any more.
+    pub(super) async fn drive(self) -> Result<Over, Failure> {
+        let Finished { ending, trouble } = self.driver.drive().await?;
+        let closing = reports::write(&self.run)?;
         Ok(Over { ending, trouble, closing })
     }
 }

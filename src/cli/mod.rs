@@ -2,6 +2,7 @@
 
 mod args;
 mod attach;
+mod background;
 mod chat;
 mod demo;
 mod do_goal;
@@ -52,11 +53,15 @@ pub fn main() -> ExitCode {
             return failed(&failure.hint("change to a directory that exists"));
         }
     };
-    let args: Vec<OsString> = std::env::args_os().collect();
+    let mut args: Vec<OsString> = std::env::args_os().collect();
     if let Some(code) = hidden::dispatch(&args[1.min(args.len())..], &place) {
         return code;
     }
-    let cli = match Cli::try_parse_from(args) {
+    let in_background = args.get(1).is_some_and(|word| word == background::MARK);
+    if in_background {
+        args.remove(1);
+    }
+    let mut cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and versions go to stdout and are no failure; clap knows which is which.
@@ -64,6 +69,12 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(ExitReason::Usage.code()));
         }
     };
+    if let Some(Command::Do(wish)) = &mut cli.command {
+        wish.in_background = in_background;
+        if wish.detach && !in_background {
+            return background::start(wish, &args).unwrap_or_else(|failure| failed(&failure));
+        }
+    }
     match run(cli, &place) {
         Ok(reason) => ExitCode::from(reason.code()),
         Err(failure) => failed(&failure),

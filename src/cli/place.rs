@@ -35,6 +35,12 @@ impl Place {
         })
     }
 
+    /// The same place for a process that shows nothing on a terminal.
+    #[must_use]
+    pub fn without_terminal(&self) -> Self {
+        Self { stdin_tty: false, stdout_tty: false, stderr_tty: false, ..self.clone() }
+    }
+
     /// A variable that is set, not empty and valid UTF-8.
     pub fn var(&self, name: &str) -> Option<&str> {
         self.vars.get(std::ffi::OsStr::new(name))?.to_str().filter(|value| !value.is_empty())

@@ -80,6 +80,14 @@ impl<W: Write + Send> Live<W> {
         !self.gone && !text.trim().is_empty() && self.last_words.trim() == text.trim()
     }
 
+    /// The writer is another one now, and no terminal.
+    pub fn leave_terminal(&mut self) {
+        self.options = LiveOptions { colour: false, terminal: false, columns: None, ..self.options };
+        self.timeline.set_plain();
+        self.tail = 0;
+        self.gone = false;
+    }
+
     fn write(&mut self, text: &str) {
         if self.gone || text.is_empty() {
             return;

@@ -92,6 +92,11 @@ impl Timeline {
         self.page.width = width;
     }
 
+    /// Colours nothing from now on.
+    pub(super) fn set_plain(&mut self) {
+        self.style = Style { colour: false };
+    }
+
     /// How text is laid out.
     pub(super) fn page(&self) -> Page {
         self.page

@@ -10,6 +10,7 @@ mod containers;
 mod engines;
 mod goal;
 mod guest;
+mod hang_up;
 mod hostile;
 mod house;
 mod journal;
