@@ -139,7 +139,7 @@ impl Board {
             news: News::default(),
             changed: channel::Sender::new(0),
         });
-        let listening = tokio::spawn(news::listen(client.events(), Arc::clone(&shared)));
+        let listening = tokio::spawn(news::listen(client.events(), client.mended(), Arc::clone(&shared)));
         Self { inner: Arc::new(Inner { client, shared, tasks: Mutex::new(vec![listening.abort_handle()]) }) }
     }
 

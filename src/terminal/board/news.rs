@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{Shared, lock};
 use crate::domain::{Event, NoticeKind};
-use crate::guest::Event as GuestEvent;
+use crate::guest::{Event as GuestEvent, Mended};
 
 /// A queue of facts.
 #[derive(Debug)]
@@ -49,20 +49,28 @@ impl News {
     }
 }
 
-/// Takes in what the guest tells unasked, until it is gone.
-pub(super) async fn listen(mut events: Receiver<(GuestEvent, Bytes)>, shared: Arc<Shared>) {
+/// Takes in what the guest and the connection to it tell unasked, until both are gone.
+pub(super) async fn listen(
+    mut events: Receiver<(GuestEvent, Bytes)>,
+    mut mended: Receiver<Mended>,
+    shared: Arc<Shared>,
+) {
     loop {
-        match events.recv().await {
-            Ok((event, _)) => {
-                if let Some(fact) = fact(event, &shared.options.logs) {
-                    shared.news.push(fact);
-                }
-            }
+        let told = tokio::select! {
+            event = events.recv() => event.map(|(event, _)| fact(event, &shared.options.logs)),
+            mended = mended.recv() => mended.map(|mended| Some(reconnected(mended))),
+        };
+        match told {
+            Ok(Some(fact)) => shared.news.push(fact),
             // What was missed is of the kind that people watch, not of the kind that decides.
-            Err(RecvError::Lagged(_)) => {}
+            Ok(None) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
     }
+}
+
+fn reconnected(mended: Mended) -> Event {
+    Event::Noticed { kind: NoticeKind::Reconnected, text: mended.to_string() }
 }
 
 fn fact(event: GuestEvent, logs: &str) -> Option<Event> {
