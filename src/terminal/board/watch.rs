@@ -9,7 +9,7 @@ use crate::guest::{Client, CommandState, Phase};
 /// Watches a job until it has ended or its box is gone.
 pub(super) async fn watch(client: Client, shared: Arc<Shared>, job: Job) {
     let Ok((state, _)) = client.ended(&job.work).await else { return };
-    let end = end_of(&state);
+    let end = end_of(&state, job.offset);
     if let Some(entry) = lock(&shared.jobs).get_mut(&job.id) {
         entry.end = Some(end.clone());
     }
@@ -17,11 +17,12 @@ pub(super) async fn watch(client: Client, shared: Arc<Shared>, job: Job) {
     shared.touch();
 }
 
-fn end_of(state: &CommandState) -> JobEnd {
+/// `offset` is the job's own: the command's is another one if it was queued when it became a job.
+fn end_of(state: &CommandState, offset: u64) -> JobEnd {
     let lasted = |exit, duration_ms, end: u64, note| JobEnd {
         exit,
         duration_ms,
-        size_bytes: end.saturating_sub(state.offset),
+        size_bytes: end.saturating_sub(offset),
         cpu_ms: None,
         memory_peak_bytes: None,
         note,
