@@ -10,9 +10,9 @@ pub enum IdError {
     /// Not 26 characters of Crockford base 32.
     #[error("`{0}` is not a run id (26 characters of Crockford base 32)")]
     Run(String),
-    /// Not a session name.
-    #[error("`{0}` is not a session name (1 to 64 of A-Z a-z 0-9 _ -, beginning with a letter or digit)")]
-    Session(String),
+    /// Not a session name: its beginning, and what is wrong with it.
+    #[error("`{0}` is not a session name: {1}; a name is 1 to 64 of A-Z a-z 0-9 _ -, beginning with a letter or digit")]
+    Session(String, String),
 }
 
 /// The id of a run: a ULID, so that ids sort by the time they were made.
@@ -56,15 +56,44 @@ impl SessionName {
     /// [`IdError::Session`] for anything else.
     pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
         let text = text.into();
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-        let fits =
-            (1..=64).contains(&text.len()) && text.bytes().all(plain) && text.as_bytes()[0].is_ascii_alphanumeric();
-        if fits { Ok(Self(text)) } else { Err(IdError::Session(text)) }
+        match fault(&text) {
+            None => Ok(Self(text)),
+            Some(fault) => {
+                let mut shown: String = text.chars().take(LONGEST_NAME).flat_map(char::escape_debug).collect();
+                if text.chars().nth(LONGEST_NAME).is_some() {
+                    shown.push('…');
+                }
+                Err(IdError::Session(shown, fault))
+            }
+        }
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Longest name of a session.
+const LONGEST_NAME: usize = 64;
+
+/// What keeps a text from being the name of a session.
+fn fault(name: &str) -> Option<String> {
+    let mut odd: Vec<char> = Vec::new();
+    for c in name.chars().filter(|c| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-')) {
+        if !odd.contains(&c) && odd.len() < 8 {
+            odd.push(c);
+        }
+    }
+    match name.chars().next() {
+        None => Some("it is empty".to_owned()),
+        Some(_) if !odd.is_empty() => {
+            let odd: Vec<_> = odd.iter().map(|c| format!("{c:?}")).collect();
+            Some(format!("it has {}", odd.join(" ")))
+        }
+        Some(_) if name.len() > LONGEST_NAME => Some(format!("it is {} characters long", name.len())),
+        Some(first) if !first.is_ascii_alphanumeric() => Some(format!("it begins with {first:?}")),
+        Some(_) => None,
     }
 }
 
@@ -107,6 +136,16 @@ mod tests {
         for bad in ["", "-x", "_x", "a b", "a:b", "a.b", "#{x}", "é", "a\n", "../x", &"a".repeat(65)] {
             assert!(SessionName::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_name_is_told_briefly() {
+        let told = |name: &str| SessionName::new(name).unwrap_err().to_string();
+        assert!(told("a b:#{c}").contains("it has ' ' ':' '#' '{' '}';"), "{}", told("a b:#{c}"));
+        assert!(told("-x").contains("it begins with '-';"));
+        let long = told(&"x".repeat(10_000));
+        assert!(long.len() < 250 && long.contains("it is 10000 characters long"), "{long}");
+        assert!(told(&"\u{1b}".repeat(10_000)).len() < 900);
     }
 
     #[test]

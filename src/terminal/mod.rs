@@ -1,10 +1,13 @@
 //! Sessions as tools and the loop use them: run a command, learn how it ended, see what matters of its output.
 
+mod binary;
 mod board;
 mod errors;
 mod excerpt;
 mod lines;
+mod logbook;
 mod output;
+mod plain;
 mod prompt;
 mod render;
 mod report;
@@ -28,6 +31,8 @@ use waiting::both;
 
 pub use board::{Board, JobView, JobWish, ReadyState};
 pub use excerpt::{Excerpt, ExcerptBudget};
+pub use logbook::{GrepReport, GrepSpec, LogPage, LogRange, Pattern, PatternCase, Unseen};
+pub use plain::{PlainLine, PlainLines};
 pub use prompt::{Look, classify};
 pub use render::lines as rendered_lines;
 pub use report::{CommandReport, CommandSpec, ReportState, TerminalError};
@@ -56,7 +61,19 @@ pub struct Terminal {
     client: Client,
     options: Arc<TerminalOptions>,
     last: Arc<Mutex<BTreeMap<SessionName, String>>>,
+    books: logbook::Books,
     board: Board,
+}
+
+/// How a session is to be opened, where it is not as all others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// Where it begins; the workspace without.
+    pub cwd: Option<String>,
+    /// Variables on top of those of all sessions.
+    pub env: BTreeMap<String, String>,
+    /// The terminal's size; that of all sessions without.
+    pub size: Option<TermSize>,
 }
 
 impl Terminal {
@@ -64,7 +81,7 @@ impl Terminal {
     pub fn new(client: Client, options: TerminalOptions) -> Self {
         let options = Arc::new(options);
         let board = Board::new(client.clone(), Arc::clone(&options));
-        Self { client, options, last: Arc::default(), board }
+        Self { client, options, last: Arc::default(), books: logbook::Books::default(), board }
     }
 
     /// The jobs of the box.
@@ -197,12 +214,22 @@ impl Terminal {
     /// # Errors
     /// [`TerminalError::Guest`].
     pub async fn open(&self, session: &SessionName) -> Result<SessionInfo, TerminalError> {
+        self.open_as(session, Opening::default()).await
+    }
+
+    /// Opens a session as it is wanted, or finds it open as it is.
+    ///
+    /// # Errors
+    /// [`TerminalError::Guest`].
+    pub async fn open_as(&self, session: &SessionName, opening: Opening) -> Result<SessionInfo, TerminalError> {
+        let mut env = self.options.env.clone();
+        env.extend(opening.env);
         let ask = OpenSession {
             session: session.clone(),
             shell: None,
-            cwd: Some(self.options.workspace.clone()),
-            env: self.options.env.clone(),
-            size: self.options.size,
+            cwd: opening.cwd.or_else(|| Some(self.options.workspace.clone())),
+            env,
+            size: opening.size.unwrap_or(self.options.size),
         };
         Ok(self.client.open(ask).await?)
     }

@@ -126,7 +126,8 @@ async fn of_large(
     Ok(Excerpt { text, omitted_bytes: omitted.bytes, lines: scan.lines })
 }
 
-async fn fetch(client: &Client, log: &str, from: u64, to: u64) -> Result<Vec<u8>, GuestError> {
+/// Part of a log, in pieces.
+pub(super) async fn fetch(client: &Client, log: &str, from: u64, to: u64) -> Result<Vec<u8>, GuestError> {
     let mut bytes = Vec::new();
     let mut at = from;
     while at < to {

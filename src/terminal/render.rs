@@ -3,14 +3,16 @@
 use avt::Terminal;
 use avt::observer::Transcript;
 
+use super::binary::summed_up;
 use crate::guest::TermSize;
 
 /// The lines that `raw` leaves on a terminal of that size, those that scrolled away included.
 ///
 /// Output without cursor movement is taken as it is, so that tabs stay tabs. A full-screen program that was still
-/// running is shown by its screen. What is not UTF-8 is replaced.
+/// running is shown by its screen. What is not UTF-8 is replaced, and what is no text at all is summed up.
 pub fn lines(raw: &[u8], size: TermSize) -> Vec<String> {
-    let text = String::from_utf8_lossy(raw);
+    let raw = summed_up(raw);
+    let text = String::from_utf8_lossy(&raw);
     let text = without_colours(&text);
     if is_plain(&text) {
         return plain_lines(&text);

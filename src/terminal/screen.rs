@@ -33,6 +33,8 @@ pub struct Screen {
     pub cursor: (usize, usize),
     /// Whether it is the alternate screen, the one of full-screen programs.
     pub alternate: bool,
+    /// Whether the program asked for the other codes of the arrow keys.
+    pub application_keys: bool,
     /// The terminal's size.
     pub size: TermSize,
 }
@@ -100,6 +102,7 @@ fn draw(raw: &[u8], size: TermSize, began_alternate: bool) -> Screen {
         lines,
         cursor: (cursor.col, cursor.row),
         alternate: terminal.active_screen_kind() == ScreenKind::Alternate,
+        application_keys: terminal.cursor_key_app_mode(),
         size,
     }
 }

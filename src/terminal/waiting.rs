@@ -108,6 +108,9 @@ impl Terminal {
         let is_final = matches!(state.phase, Phase::Ended(_));
         let place = Place { log: &state.log, offset: state.offset, end, shown_log: &log, is_final };
         let excerpt = output::excerpt(&self.client, &place, output, self.options.size, self.options.budget).await?;
+        if let Some(session) = &state.session {
+            self.saw(session, end);
+        }
         Ok(CommandReport {
             id: state.id,
             title: state.title,

@@ -12,6 +12,7 @@ mod path;
 mod read_file;
 mod registry;
 mod shell;
+mod tmux;
 mod wait;
 mod workbench;
 mod write_file;

@@ -6,13 +6,15 @@ use crate::domain::{Outcome, RunMode, Status, ToolCall};
 
 use super::decode::{DecodeError, decode};
 use super::schema::parameters;
-use super::{edit_file, finish, read_file, shell, wait, write_file};
+use super::{edit_file, finish, read_file, shell, tmux, wait, write_file};
 
 /// What a well-formed call asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Run a command, or go on waiting for one.
     Shell(shell::Args),
+    /// Drive sessions.
+    Tmux(tmux::Args),
     /// Wait for something, at no cost.
     Wait(wait::Args),
     /// Show lines of a file.
@@ -50,6 +52,7 @@ impl Action {
     fn footprint(&self) -> Footprint {
         match self {
             Self::Shell(args) => Footprint::Session(args.session_or_main().to_owned()),
+            Self::Tmux(args) => Footprint::Session(args.session_or_none().to_owned()),
             Self::ReadFile(args) => Footprint::Reads(args.path.clone()),
             Self::WriteFile(args) => Footprint::Writes(args.path.clone()),
             Self::EditFile(args) => Footprint::Writes(args.path.clone()),
@@ -89,6 +92,9 @@ impl Registry {
         let mut tools = vec![
             Tool::new::<shell::Args>("shell", include_str!("../../tools/shell.md"), |text, schema| {
                 decode(text, schema).map(Action::Shell)
+            }),
+            Tool::new::<tmux::Args>("tmux", include_str!("../../tools/tmux.md"), |text, schema| {
+                decode(text, schema).map(Action::Tmux)
             }),
             Tool::new::<wait::Args>("wait", include_str!("../../tools/wait.md"), |text, schema| {
                 decode(text, schema).map(Action::Wait)

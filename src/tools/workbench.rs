@@ -9,7 +9,7 @@ use crate::guest::{GuestError, RefusalKind, SessionInfo};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::terminal::{Terminal, TerminalError};
 
-use super::{Action, Attention, artifact, edit_file, facts, read_file, shell, wait, write_file};
+use super::{Action, Attention, artifact, edit_file, facts, read_file, shell, tmux, wait, write_file};
 
 /// How long the box gets to end by itself before it is ended by force.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(10);
@@ -64,15 +64,19 @@ pub struct Workbench {
     terminal: Terminal,
     workspace: String,
     artifacts: PathBuf,
+    run: String,
     known: tokio::sync::Mutex<BTreeSet<SessionName>>,
 }
 
 impl Workbench {
-    /// Sets up in `sandbox`; files that are brought out go below `artifacts`.
+    /// Sets up in `sandbox`; files that are brought out go below `artifacts`, a directory of the run's own.
     pub fn new(sandbox: Box<dyn Sandbox>, terminal: Terminal, artifacts: &Path) -> Self {
         let workspace = sandbox.facts().workspace.clone();
         let artifacts = artifacts.to_owned();
-        Self { sandbox, terminal, workspace, artifacts, known: tokio::sync::Mutex::default() }
+        // A run's directory is called as the run is.
+        let run = artifacts.parent().and_then(Path::file_name).map_or("last".into(), |name| name.to_string_lossy());
+        let run = run.into_owned();
+        Self { sandbox, terminal, workspace, artifacts, run, known: tokio::sync::Mutex::default() }
     }
 
     /// What the box is.
@@ -111,6 +115,20 @@ impl Workbench {
                 let mut tail = |tail| progress(Progress::Output { call: names.call.to_owned(), tail });
                 shell::run(args, names.work, &self.terminal, &mut tail, attention.token()).await
             }
+            Action::Tmux(args) => match tmux::run(args, names.work, &self.run, &self.terminal, attention).await {
+                Ok(told) => {
+                    let mut known = self.known.lock().await;
+                    if let (tmux::Verb::Close, Ok(session)) = (args.action, SessionName::new(args.session_or_none())) {
+                        known.remove(&session);
+                    }
+                    if let Some(info) = told.opened {
+                        known.insert(info.session.clone());
+                        facts.push(opened(info));
+                    }
+                    Ok(told.outcome)
+                }
+                Err(error) => Err(error),
+            },
             Action::Wait(args) => match wait::run(args, names.call, &self.terminal, progress, attention).await {
                 Ok((outcome, waited)) => {
                     facts.extend(waited.map(|wait| Event::Waited { wait }));

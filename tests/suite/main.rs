@@ -30,4 +30,5 @@ mod small_disk;
 mod stage;
 mod story;
 mod terminal;
+mod tmux_tool;
 mod view;

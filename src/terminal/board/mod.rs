@@ -241,6 +241,20 @@ impl Board {
         }
     }
 
+    /// Up to where the output of the jobs that run in a session was shown.
+    pub(super) fn seen_in(&self, session: &SessionName) -> u64 {
+        let jobs = lock(&self.inner.shared.jobs);
+        jobs.values().filter(|entry| entry.job.session == *session).map(|entry| entry.seen).max().unwrap_or(0)
+    }
+
+    /// Notes that the output of a session was shown up to that place of its log.
+    pub(super) fn mark_session_seen(&self, session: &SessionName, end: u64) {
+        let mut jobs = lock(&self.inner.shared.jobs);
+        for entry in jobs.values_mut().filter(|entry| entry.job.session == *session && entry.end.is_none()) {
+            entry.seen = entry.seen.max(end);
+        }
+    }
+
     fn take_in(&self, entry: Entry) {
         let shared = &self.inner.shared;
         let job = entry.job.clone();
