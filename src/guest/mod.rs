@@ -31,6 +31,7 @@ mod shell;
 mod sight;
 mod supervisor;
 mod tmux;
+mod typing;
 mod view;
 mod viewer;
 mod vitals;
