@@ -28,6 +28,7 @@ mod sandbox_local;
 mod screen;
 mod servers;
 mod six_hours;
+mod sight;
 mod small_disk;
 mod stage;
 mod story;
