@@ -1,10 +1,13 @@
 //! Arguments in, wiring, words and exit code out.
 
+mod apply;
 mod args;
 mod attach;
 mod background;
+mod changes;
 mod chat;
 mod demo;
+mod diff;
 mod do_goal;
 mod doctor;
 mod failure;
@@ -14,6 +17,7 @@ mod launch;
 mod observers;
 mod open_box;
 mod output;
+mod patch;
 mod person;
 mod place;
 mod plain_view;
@@ -97,6 +101,8 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         Some(Command::Send(args)) => send::run(&args, place, &mut stdout),
         Some(Command::Jobs(args)) => working(jobs::run(args, place, &mut stdout)),
         Some(Command::Doctor(args)) => working(doctor::run(args, place)),
+        Some(Command::Diff(args)) => diff::run(&args, place, &mut stdout),
+        Some(Command::Apply(args)) => apply::run(&args, place, &mut stdout),
         Some(Command::Replay(args)) => args.run(place, &mut stdout),
         Some(Command::Verify(args)) => args.run(place, &mut stdout),
         Some(Command::Runs(args)) => {
