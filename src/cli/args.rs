@@ -44,6 +44,8 @@ pub(super) enum Command {
     Attach(AttachArgs),
     /// Says something to the model of a run that goes on, and wakes it if it waits.
     Send(SendArgs),
+    /// Prints what a session of a run has printed, or which sessions there are.
+    Logs(LogsArgs),
     /// Lists the jobs of a run: commands that outlived their calls.
     Jobs(JobsArgs),
     /// Shows what a run changed, against the host as it is now.
@@ -258,6 +260,26 @@ pub(super) struct ApplyArgs {
     /// Also brings files that run by themselves on the host, such as git's hooks and settings of editors
     #[arg(long)]
     pub(super) include_active: bool,
+}
+
+/// `agent logs`.
+#[derive(Debug, Args)]
+pub(super) struct LogsArgs {
+    /// The run: its id, a unique beginning of it, or `last`
+    #[arg(value_name = "RUN", default_value = "last")]
+    pub(super) run: String,
+    /// The session; without it the only one, or a list of those there are
+    #[arg(value_name = "SESSION")]
+    pub(super) session: Option<String>,
+    /// Goes on until the run has ended
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Only the last lines
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(super) lines: Option<u64>,
+    /// Byte for byte, escape sequences included; not to a terminal
+    #[arg(long)]
+    pub(super) raw: bool,
 }
 
 /// `agent doctor`.

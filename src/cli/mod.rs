@@ -14,6 +14,7 @@ mod failure;
 mod hidden;
 mod jobs;
 mod launch;
+mod logs;
 mod observers;
 mod open_box;
 mod output;
@@ -99,6 +100,7 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         Some(Command::Demo(args)) => working(demo::run(args, place)),
         Some(Command::Attach(args)) => working(attach::run(args, place)),
         Some(Command::Send(args)) => send::run(&args, place, &mut stdout),
+        Some(Command::Logs(args)) => working(logs::run(args, place, &mut stdout)),
         Some(Command::Jobs(args)) => working(jobs::run(args, place, &mut stdout)),
         Some(Command::Doctor(args)) => working(doctor::run(args, place)),
         Some(Command::Diff(args)) => diff::run(&args, place, &mut stdout),

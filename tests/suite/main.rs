@@ -15,6 +15,7 @@ mod hostile;
 mod house;
 mod journal;
 mod lifeline;
+mod logs;
 mod long_waits;
 mod model_script;
 mod model_server;
