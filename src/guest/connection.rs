@@ -27,7 +27,7 @@ use super::protocol::{Ask, Hello, LogSize, MAX_READ, PtyOpened, Request, Tell, V
 use super::pty::{HUNG_UP, Program, Pty};
 use super::session::Session;
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, signal_group};
-use super::{files, keep, tmux, vitals};
+use super::{files, keep, strangers, tmux, vitals};
 use crate::domain::Exit;
 
 /// How long a stranger may take to say who it is.
@@ -126,6 +126,12 @@ impl Host {
                 let closing = tokio::task::spawn_local(boss.session(&session)?.hang_up());
                 self.later(id, async move { plain(Ok(closing.await.unwrap_or_default())) });
             }
+            Request::EndOthers { keep } => {
+                // Goes on when nobody waits for it any more.
+                let ending = tokio::task::spawn_local(strangers::end_others(boss, keep));
+                let given_up = || Err(refuse(RefusalKind::System, "it was given up"));
+                self.later(id, async move { plain(ending.await.unwrap_or_else(|_| given_up())) });
+            }
             Request::Keep { log, offset, end } => {
                 let log = self.log(&log)?;
                 self.later(id, async move { plain(keep::keep(&boss, log, offset, end).await) });
@@ -188,6 +194,7 @@ impl Host {
             | Request::Try(_)
             | Request::Vitals
             | Request::Close { .. }
+            | Request::EndOthers { .. }
             | Request::AwaitGrowth { .. }
             | Request::Keep { .. }
             | Request::Tmux

@@ -29,6 +29,7 @@ mod session;
 mod setup;
 mod shell;
 mod sight;
+mod strangers;
 mod supervisor;
 mod tmux;
 mod typing;
