@@ -251,6 +251,7 @@ fn spec(kind: SandboxKind, dir: &Path) -> BoxSpec {
         why: "bench".to_owned(),
         env: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap_or_default())]),
         token: "0123456789abcdef0123456789abcdef".to_owned(),
+        tmux: false,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use rustix::termios::tcgetwinsize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
@@ -13,7 +14,7 @@ use super::plain_view::PlainView;
 use super::target::{of_store, store};
 use super::{Failure, Place};
 use crate::domain::{ExitReason, SessionName};
-use crate::guest::{Actor, Client, Event, GuestError, TermSize};
+use crate::guest::{Actor, Client, Event, GuestError, SessionInfo, TermSize};
 use crate::process::RawMode;
 use crate::sandbox::reach;
 
@@ -28,7 +29,7 @@ const GREETING: Duration = Duration::from_secs(5);
 /// Runs `agent attach`.
 pub(super) async fn run(args: AttachArgs, place: &Place) -> Result<ExitReason, Failure> {
     if !place.stdin_tty || !place.stdout_tty {
-        let hint = "read a session's log in the run's `sessions` directory instead";
+        let hint = format!("agent logs {} -f", args.run);
         return Err(Failure::new(ExitReason::Usage, "attaching needs a terminal").hint(hint));
     }
     let store = store(place)?;
@@ -42,16 +43,39 @@ pub(super) async fn run(args: AttachArgs, place: &Place) -> Result<ExitReason, F
         Err(_) => return Err(not_up().because("its supervisor does not answer")),
     };
     let attached = match session {
-        Some(session) => watch(&client, &session, args.write).await,
+        Some(session) => match info_of(&client, &session).await {
+            Ok(Ok(info)) => watch(&client, &info, args.write).await,
+            Ok(Err(unknown)) => return Err(unknown),
+            Err(error) => Err(error),
+        },
         None => match client.tmux().await {
             Ok(tmux) => through_tmux(&client, tmux.attach_argv(), args.write).await,
             Err(GuestError::Refused(_)) => only_session(&client, args.write).await,
             Err(error) => Err(error),
         },
     };
-    attached.map_err(|error| Failure::new(ExitReason::Failed, "the view ended").because_of(&error))?;
-    let _ = writeln!(io::stdout(), "\r\n[left; the run goes on]");
+    let is_gone = client.gone().now_or_never().is_some();
+    match attached {
+        Err(error) if !is_gone => return Err(Failure::new(ExitReason::Failed, "the view ended").because_of(&error)),
+        Ok(()) | Err(_) => {}
+    }
+    let left = if is_gone { "the box is gone: the run has ended" } else { "left; the run goes on" };
+    let _ = writeln!(io::stdout(), "\r\n[{left}]");
     Ok(ExitReason::Done)
+}
+
+/// What is known of a session, or which there are.
+async fn info_of(client: &Client, session: &SessionName) -> Result<Result<SessionInfo, Failure>, GuestError> {
+    let sessions = client.sessions().await?;
+    let names: Vec<String> = sessions.iter().map(|info| info.session.to_string()).collect();
+    let found = sessions.into_iter().find(|info| info.session == *session);
+    Ok(found.ok_or_else(|| {
+        let because = match &names[..] {
+            [] => "none is open yet".to_owned(),
+            names => format!("there are: {}", names.join(", ")),
+        };
+        Failure::new(ExitReason::Usage, format!("there is no session `{session}` in this run's box")).because(because)
+    }))
 }
 
 /// Without tmux: the session in which something runs, else the first.
@@ -59,7 +83,7 @@ async fn only_session(client: &Client, write: bool) -> Result<(), GuestError> {
     let sessions = client.sessions().await?;
     let busy = sessions.iter().find(|session| session.command.is_some()).or(sessions.first());
     match busy {
-        Some(info) => watch(client, &info.session.clone(), write).await,
+        Some(info) => watch(client, info, write).await,
         None => {
             let _ = writeln!(io::stdout(), "no session is open yet, and there is no tmux in the box");
             Ok(())
@@ -95,12 +119,8 @@ async fn through_tmux(client: &Client, mut argv: Vec<String>, write: bool) -> Re
 }
 
 /// Shows one session straight from its log; keys reach it only with `write`.
-async fn watch(client: &Client, session: &SessionName, write: bool) -> Result<(), GuestError> {
-    let sessions = client.sessions().await?;
-    let Some(info) = sessions.into_iter().find(|info| info.session == *session) else {
-        let _ = writeln!(io::stdout(), "there is no session `{session}` in this run's box");
-        return Ok(());
-    };
+async fn watch(client: &Client, info: &SessionInfo, write: bool) -> Result<(), GuestError> {
+    let session = &info.session;
     let leave = if write { "Ctrl-]" } else { "q or Ctrl-C" };
     let _ = write!(io::stdout(), "[session {session}; {leave} leaves]\r\n");
     let mut at = info.log_size.saturating_sub(LOOK_BACK);

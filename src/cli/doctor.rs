@@ -93,10 +93,17 @@ fn sandbox(probe: Probe) -> Finding {
 
 fn tmux(place: &Place) -> Finding {
     match on_path("tmux", place).first() {
-        Some(path) => Finding::works("tmux", path.display().to_string()),
+        Some(path) => {
+            let local = path.display();
+            Finding::works(
+                "tmux",
+                format!("in local and host boxes {local}; in containers the image's, or by `--tmux`"),
+            )
+        }
         None => Finding::lacks(
             "tmux",
-            "not installed; sessions work all the same, `agent attach` shows them one at a time",
+            "none for local and host boxes: sessions work all the same, `agent attach` shows them one at a time; in \
+             containers the image's, or by `--tmux`",
             "install it with the system's packages, such as `apt-get install tmux`",
         ),
     }

@@ -88,6 +88,7 @@ pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<
             why: String::new(),
             env,
             token: token(),
+            tmux: settings.tmux,
         },
         clock: Arc::clone(&clock),
     };

@@ -46,6 +46,8 @@ pub(super) struct Settings {
     pub(super) workspace: PathBuf,
     /// Whether it is written through.
     pub(super) bind_workspace: bool,
+    /// Whether tmux is installed where an image has none.
+    pub(super) tmux: bool,
     /// Limits of the box.
     pub(super) limits: Limits,
     /// Most model requests.
@@ -87,6 +89,7 @@ impl Settings {
             sandbox,
             image,
             network: if config.network.value { Network::Open } else { Network::None },
+            tmux: config.tmux.value,
             workspace,
             bind_workspace: bind || sandbox == Wanted::Only(SandboxKind::Host),
             limits: Limits {
@@ -130,6 +133,7 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
         (Key::Sandbox, "--sandbox", sandbox.and_then(|flags| flags.sandbox.as_deref())),
         (Key::Image, "--image", sandbox.and_then(|flags| flags.image.as_deref())),
         (Key::Network, "--network", sandbox.and_then(|flags| flags.network.as_deref())),
+        (Key::Tmux, "--tmux", sandbox.filter(|flags| flags.tmux).map(|_| "install")),
         (Key::Memory, "--memory", sandbox.and_then(|flags| flags.memory.as_deref())),
         (Key::Pids, "--pids", sandbox.and_then(|flags| flags.pids.as_deref())),
         (Key::Cpus, "--cpus", sandbox.and_then(|flags| flags.cpus.as_deref())),

@@ -10,6 +10,7 @@ pub enum Key {
     Sandbox,
     Image,
     Network,
+    Tmux,
     Memory,
     Pids,
     Cpus,
@@ -58,6 +59,8 @@ pub enum Value {
     Sandbox(SandboxChoice),
     /// Whether there is a network.
     Network(bool),
+    /// Whether tmux is installed.
+    Tmux(bool),
     /// What standard output gets.
     OutputFormat(OutputFormat),
 }
@@ -84,13 +87,14 @@ pub(super) enum Project {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
         Self::Sandbox,
         Self::Image,
         Self::Network,
+        Self::Tmux,
         Self::Memory,
         Self::Pids,
         Self::Cpus,
@@ -109,6 +113,7 @@ impl Key {
             Self::Sandbox => "sandbox",
             Self::Image => "image",
             Self::Network => "network",
+            Self::Tmux => "tmux",
             Self::Memory => "memory",
             Self::Pids => "pids",
             Self::Cpus => "cpus",
@@ -128,6 +133,7 @@ impl Key {
             Self::Sandbox => &["LONGHAUL_SANDBOX"],
             Self::Image => &["LONGHAUL_IMAGE"],
             Self::Network => &["LONGHAUL_NETWORK"],
+            Self::Tmux => &["LONGHAUL_TMUX"],
             Self::Memory => &["LONGHAUL_MEMORY"],
             Self::Pids => &["LONGHAUL_PIDS"],
             Self::Cpus => &["LONGHAUL_CPUS"],
@@ -141,7 +147,9 @@ impl Key {
     /// What the project's file may do to it.
     pub(super) fn project(self) -> Project {
         match self {
-            Self::Model | Self::BaseUrl | Self::ApiKeyEnv | Self::Image | Self::OutputFormat => Project::Nothing,
+            Self::Model | Self::BaseUrl | Self::ApiKeyEnv | Self::Image | Self::Tmux | Self::OutputFormat => {
+                Project::Nothing
+            }
             Self::Memory | Self::Pids | Self::Cpus | Self::MaxTurns | Self::MaxTime => Project::Lower,
             Self::Sandbox => Project::SomeBox,
             Self::Network => Project::Off,
@@ -170,6 +178,11 @@ impl Key {
                 "open" => Ok(Value::Network(true)),
                 "none" => Ok(Value::Network(false)),
                 _ => Err("open or none"),
+            },
+            Self::Tmux => match text {
+                "install" => Ok(Value::Tmux(true)),
+                "image" => Ok(Value::Tmux(false)),
+                _ => Err("install, or image for what the image has"),
             },
             Self::Memory => parse_size(text)
                 .filter(|size| *size >= LEAST_MEMORY)

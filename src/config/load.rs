@@ -145,6 +145,7 @@ impl Layers {
             sandbox: or(self.take(Key::Sandbox, sandbox), SandboxChoice::Auto),
             image: self.take(Key::Image, text),
             network: or(self.take(Key::Network, network), true),
+            tmux: or(self.take(Key::Tmux, tmux), false),
             memory_bytes: self.take(Key::Memory, count),
             pids: self.take(Key::Pids, count),
             cpus: self.take(Key::Cpus, number),
@@ -186,6 +187,7 @@ typed! {
     list List Vec<String>,
     sandbox Sandbox SandboxChoice,
     network Network bool,
+    tmux Tmux bool,
     output_format OutputFormat OutputFormat,
 }
 

@@ -60,6 +60,8 @@ pub struct Config {
     pub image: Setting<Option<String>>,
     /// Whether the box may reach the network.
     pub network: Setting<bool>,
+    /// Whether tmux is installed where an image has none.
+    pub tmux: Setting<bool>,
     /// Memory limit of the box.
     pub memory_bytes: Setting<Option<u64>>,
     /// Most processes and threads in the box.

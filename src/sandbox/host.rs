@@ -67,7 +67,7 @@ impl Host {
         match reached {
             Ok(client) => {
                 let facts = facts(&spec, &record);
-                Ok(Running { facts, client, dir, record, cgroups: Cgroups::default(), listing: None })
+                Ok(Running { facts, client, dir, record, cgroups: Cgroups::default() })
             }
             Err(error) => {
                 record.clear(&dir).await;

@@ -3,7 +3,6 @@
 //! A [`Backend`] makes boxes; in every box runs one guest ([`crate::guest`]) as first process, and all work goes
 //! through its channel. Nothing that matters rests on an engine's `exec`.
 
-pub mod changes;
 pub mod choose;
 pub mod docker;
 pub mod host;
@@ -50,6 +49,8 @@ pub struct BoxSpec {
     pub env: BTreeMap<String, String>,
     /// What a client shows the guest to be let in: random, secret, without blanks.
     pub token: String,
+    /// Whether tmux is installed for people where an image has none.
+    pub tmux: bool,
 }
 
 /// What a box sees of the network.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use portable_pty::{Child, CommandBuilder, PtySize, native_pty_system};
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
 use crate::stage::Stage;
 
@@ -21,8 +21,10 @@ say = "As you wish."
 "#;
 
 /// A program on a terminal of its own.
-struct Terminal {
-    child: Box<dyn Child + Send + Sync>,
+pub(crate) struct Terminal {
+    /// The program.
+    pub(crate) child: Box<dyn Child + Send + Sync>,
+    master: Box<dyn MasterPty + Send>,
     keys: Box<dyn Write + Send>,
     printed: Receiver<Vec<u8>>,
     text: String,
@@ -30,7 +32,8 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn run(stage: &Stage, args: &[&str]) -> Self {
+    /// Runs the program on a terminal of 100 columns and 40 lines.
+    pub(crate) fn run(stage: &Stage, args: &[&str]) -> Self {
         let pty = native_pty_system().openpty(PtySize { rows: 40, cols: 100, ..PtySize::default() }).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_agent"));
         command.args(args);
@@ -46,8 +49,6 @@ impl Terminal {
         let keys = pty.master.take_writer().unwrap();
         let (send, printed) = channel();
         std::thread::spawn(move || {
-            // The terminal lives as long as somebody reads it.
-            let _master = pty.master;
             let mut buffer = [0; 4096];
             while let Ok(read @ 1..) = reader.read(&mut buffer) {
                 if send.send(buffer[..read].to_vec()).is_err() {
@@ -55,12 +56,12 @@ impl Terminal {
                 }
             }
         });
-        Self { child, keys, printed, text: String::new(), seen: 0 }
+        Self { child, master: pty.master, keys, printed, text: String::new(), seen: 0 }
     }
 
     /// Waits until `words` are printed after what was waited for last.
     #[track_caller]
-    fn until(&mut self, words: &str) {
+    pub(crate) fn until(&mut self, words: &str) {
         loop {
             if let Some(at) = self.text[self.seen..].find(words) {
                 self.seen += at + words.len();
@@ -73,7 +74,13 @@ impl Terminal {
         }
     }
 
-    fn type_keys(&mut self, keys: &str) {
+    /// Makes its window another size.
+    pub(crate) fn resize(&self, rows: u16, cols: u16) {
+        self.master.resize(PtySize { rows, cols, ..PtySize::default() }).unwrap();
+    }
+
+    /// Types.
+    pub(crate) fn type_keys(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
         self.keys.flush().unwrap();
     }

@@ -123,6 +123,7 @@ impl Project {
             why: "a test".to_owned(),
             env: BTreeMap::new(),
             token: "secret".to_owned(),
+            tmux: false,
         }
     }
 }

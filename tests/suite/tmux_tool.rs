@@ -59,7 +59,7 @@ impl Bed {
     }
 
     async fn end(self) {
-        let longhaul::tools::Closed { notes, removed, .. } = self.workbench.close(longhaul::tools::Services::End).await;
+        let (notes, removed) = self.workbench.close().await;
         assert!(removed, "{notes:?}");
     }
 }

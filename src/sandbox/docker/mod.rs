@@ -12,6 +12,7 @@ mod open;
 mod relay;
 mod running;
 mod shape;
+mod tmux_image;
 mod watch;
 
 pub use relay::relay;
@@ -110,6 +111,7 @@ impl Backend for Docker {
         let prepare_engine = async {
             let engine = self.engine().await?;
             let image = engine.image_or_pull(spec.image.as_ref().unwrap_or(&self.image)).await?;
+            let image = if spec.tmux { tmux_image::with_tmux(&engine, image, spec).await? } else { image };
             Ok((engine, image))
         };
         let ((engine, image), bundle) = tokio::try_join!(prepare_engine, self.bundle())?;

@@ -21,8 +21,7 @@ use super::running::{Container, Running};
 use super::shape::{CONTROL_DIR, Dirs, Keep, PROGRAM_DIR, SOCKET, Shape, Way};
 use super::watch;
 use crate::domain::{BoxFacts, Capability, SandboxKind};
-use crate::guest::Client;
-use crate::sandbox::changes::Listing;
+use crate::guest::{Client, Welcome};
 use crate::sandbox::lifeline::ControlSocket;
 use crate::sandbox::{BoxSpec, SandboxError, secrets};
 
@@ -47,13 +46,9 @@ pub(super) async fn open(
     let dirs = Dirs::of(&spec.run_dir);
     let masks = secrets::below(&spec.workspace, spec.home.as_deref(), &spec.state_dir);
     let mut first: Option<SandboxError> = None;
-    let mut listing: Option<Listing> = None;
     for (way, keep) in ways(engine, spec)? {
         if let Err(error) = prepare(&dirs, &spec.workspace, keep) {
             return Err(no_room(&dirs.all, &error));
-        }
-        if keep != Keep::Bind && listing.is_none() {
-            listing = Listing::begin(&dirs.all, &spec.workspace, &masks);
         }
         let program = bundle.argv(PROGRAM_DIR);
         let shape = Shape {
@@ -72,8 +67,8 @@ pub(super) async fn open(
         let attempt = Attempt { engine, shape: &shape, bundle };
         match attempt.run().await {
             Ok((container, guest)) => {
-                let facts = facts(&shape, engine, first.as_ref());
-                return Ok(Running::new(container, guest, facts, dirs, keep, listing));
+                let facts = facts(&shape, engine, first.as_ref(), guest.welcome());
+                return Ok(Running::new(container, guest, facts, dirs, keep));
             }
             Err(Stopped::Guest(error)) => return Err(error),
             Err(Stopped::Engine(error)) => {
@@ -147,7 +142,7 @@ fn no_room(dir: &Path, error: &io::Error) -> SandboxError {
 }
 
 /// Podman asks for more open files and processes than its own service has where those were lowered, and then fails.
-fn own_limits() -> (u64, u64) {
+pub(super) fn own_limits() -> (u64, u64) {
     use rustix::process::{Resource, getrlimit};
     let own = |resource, most: u64| getrlimit(resource).maximum.unwrap_or(most).min(most);
     (own(Resource::Nofile, 1 << 20), own(Resource::Nproc, 1 << 15))
@@ -329,7 +324,7 @@ fn pack_program(bundle: &Bundle) -> io::Result<Vec<u8>> {
     bundle.tar(&inside(PROGRAM_DIR), &inside(CONTROL_DIR))
 }
 
-fn facts(shape: &Shape<'_>, engine: &Engine, overlay_refused: Option<&SandboxError>) -> BoxFacts {
+fn facts(shape: &Shape<'_>, engine: &Engine, overlay_refused: Option<&SandboxError>, welcome: &Welcome) -> BoxFacts {
     let mut capabilities = engine.capabilities.clone();
     let copied = shape.keep == Keep::Copy;
     let because = overlay_refused.map(|error| error.because.clone().unwrap_or_else(|| error.what.clone()));
@@ -337,6 +332,13 @@ fn facts(shape: &Shape<'_>, engine: &Engine, overlay_refused: Option<&SandboxErr
     capabilities.push(Capability {
         name: "workspace overlay".to_owned(),
         missing: copied.then(|| because.unwrap_or_else(|| why.to_owned())),
+    });
+    capabilities.push(Capability {
+        name: "tmux".to_owned(),
+        missing: welcome
+            .tmux
+            .is_none()
+            .then(|| "the image has none; `--tmux` installs it, all else works without".to_owned()),
     });
     BoxFacts {
         kind: SandboxKind::Docker,

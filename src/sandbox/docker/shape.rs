@@ -31,7 +31,7 @@ const SHARED_MEMORY_BYTES: i64 = 2 << 30;
 
 /// What package managers, `su` and servers on low ports need. Not among them, unlike with the engine's own defaults:
 /// raw sockets, device nodes, file capabilities, the audit log.
-const CAPABILITIES: [&str; 9] =
+pub(super) const CAPABILITIES: [&str; 9] =
     ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT"];
 
 /// How host and container get at each other's files.
@@ -185,14 +185,7 @@ impl Shape<'_> {
             memory_swap: limits.memory_bytes.map(signed),
             nano_cpus: limits.cpus.map(|cpus| (cpus * 1e9) as i64),
             shm_size: Some(SHARED_MEMORY_BYTES),
-            ulimits: self.ulimits.map(|(files, processes)| {
-                let limit = |name: &str, value: u64| ResourcesUlimits {
-                    name: Some(name.to_owned()),
-                    soft: Some(signed(value)),
-                    hard: Some(signed(value)),
-                };
-                vec![limit("nofile", files), limit("nproc", processes)]
-            }),
+            ulimits: self.ulimits.map(ulimits),
             ..HostConfig::default()
         }
     }
@@ -218,9 +211,8 @@ impl Shape<'_> {
 
     /// Docker mounts an overlay when a volume of its `local` driver says so.
     fn overlay_volume(&self) -> Mount {
-        // Without redirects a layer means the same whatever the kernel's default is.
         let options = format!(
-            "lowerdir={},upperdir={},workdir={},redirect_dir=off",
+            "lowerdir={},upperdir={},workdir={}",
             self.spec.workspace.display(),
             self.dirs.upper.display(),
             self.dirs.work.display()
@@ -254,6 +246,15 @@ impl Shape<'_> {
             )
         })
     }
+}
+
+/// Limits on open files and processes, as engines take them.
+pub(super) fn ulimits((files, processes): (u64, u64)) -> Vec<ResourcesUlimits> {
+    let limit = |name: &str, value: u64| {
+        let value = Some(i64::try_from(value).unwrap_or(i64::MAX));
+        ResourcesUlimits { name: Some(name.to_owned()), soft: value, hard: value }
+    };
+    vec![limit("nofile", files), limit("nproc", processes)]
 }
 
 fn text(path: &Path) -> String {
@@ -317,6 +318,7 @@ mod tests {
             why: String::new(),
             env: BTreeMap::from([("TZ".to_owned(), "UTC".to_owned()), ("AWS_SECRET".to_owned(), "x".to_owned())]),
             token: "secret".to_owned(),
+            tmux: false,
         }
     }
 
@@ -368,7 +370,7 @@ mod tests {
         let options = volume.volume_options.unwrap().driver_config.unwrap().options.unwrap();
         assert_eq!(
             options["o"],
-            "lowerdir=/home/me/project,upperdir=/state/runs/x/box/u/workspace,workdir=/state/runs/x/box/w/workspace,redirect_dir=off"
+            "lowerdir=/home/me/project,upperdir=/state/runs/x/box/u/workspace,workdir=/state/runs/x/box/w/workspace"
         );
         let podman = body(Make::Podman, Way::Mounts, Keep::Overlay).host_config.unwrap();
         assert_eq!(
