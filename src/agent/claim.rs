@@ -1,14 +1,22 @@
 //! What the model is told of its claim to be done.
 
 use crate::context::Prompt;
-use crate::domain::{CheckResult, Outcome, Status};
+use crate::domain::{CheckResult, JobRecord, Outcome, Status};
 
 use super::state::{MAX_CHECK_ROUNDS, State};
+
+/// Characters of a job's command that a claim's answer shows.
+const SHOWN_OF_COMMAND: usize = 60;
 
 /// The outcome of the claim that waits for its answer.
 pub(super) fn answer(state: &State, accepted: bool) -> Outcome {
     if accepted {
-        return Outcome::words(Status::Ok, "Accepted. The run ends here.");
+        let mut text = "Accepted. The run ends here.".to_owned();
+        let ending = ending_jobs(state);
+        if !ending.is_empty() {
+            text.push_str(&format!(" With it end the jobs that still run: {ending}."));
+        }
+        return Outcome::words(Status::Ok, text);
     }
     let (results, checks) = (state.check_results(), &state.spec().checks);
     let failed: Vec<_> = results.iter().filter(|result| result.outcome.status != Status::Ok).collect();
@@ -30,6 +38,18 @@ pub(super) fn answer(state: &State, accepted: bool) -> Outcome {
 /// The outcome of a claim that came before a person's message was read.
 pub(super) fn unread_mail() -> Outcome {
     Outcome::words(Status::Cancelled, "not decided: a person has said something meanwhile, and it follows")
+}
+
+/// The jobs that end with the run, such as ``j1 (`make`), j2 (`npm start`)``; empty if there are none.
+pub(super) fn ending_jobs(state: &State) -> String {
+    let named = |record: &JobRecord| {
+        let line = record.job.command.lines().next().unwrap_or_default();
+        let command: String = line.chars().take(SHOWN_OF_COMMAND).collect();
+        let more = if command.len() < record.job.command.len() { "…" } else { "" };
+        format!("{} (`{command}{more}`)", record.job.id)
+    };
+    let ending = state.jobs().ending(state.spec().keep_services);
+    ending.map(named).collect::<Vec<_>>().join(", ")
 }
 
 fn in_words(result: &CheckResult, checks: &[String]) -> String {

@@ -13,7 +13,7 @@ use crate::context::{History, Prompt, Situation};
 use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Observer, Progress, RunSpec, ToolCall};
 use crate::journal::{Blobs, Inbox, Mail, Recorder, Requests};
 use crate::model::{Answer, Delta, Message, Model, ModelError, Request, ToolSpec};
-use crate::tools::{Registry, Tool, Workbench, WorkbenchError};
+use crate::tools::{Registry, Services, Tool, Workbench, WorkbenchError};
 
 use super::around::{Around, Happening, out_of_time};
 use super::claim;
@@ -135,7 +135,7 @@ impl Driver {
                 Ok(None) => {}
                 Ok(Some(ending)) => break ending,
                 Err(trouble) => {
-                    self.close_box().await;
+                    self.close_box(Services::End).await;
                     return Err(trouble);
                 }
             }

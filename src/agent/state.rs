@@ -1,5 +1,6 @@
 //! What a run is, folded from its entries, and what comes next. Pure: no clock, no I/O, no model.
 
+use super::claim;
 use crate::domain::{
     CheckResult, Entry, Event, ExitReason, FinishClaim, Jobs, Outcome, RunMode, RunSpec, Status, ToolCall, Verdict,
 };
@@ -288,7 +289,7 @@ impl State {
 
     fn end_of_claim(&self, claim: &FinishClaim) -> Step {
         let checks = self.spec.checks.len();
-        let (verdict, reason, why) = if claim.gave_up {
+        let (verdict, reason, mut why) = if claim.gave_up {
             (Verdict::Blocked, ExitReason::NeedsHuman, "the model says it can't go on without help".to_owned())
         } else if checks == 0 {
             (Verdict::Unverified, ExitReason::Done, "the model says it is done; no check was given".to_owned())
@@ -296,6 +297,10 @@ impl State {
             let noun = if checks == 1 { "check" } else { "checks" };
             (Verdict::Verified, ExitReason::Done, format!("{checks} {noun} passed"))
         };
+        let ending = claim::ending_jobs(self);
+        if !ending.is_empty() {
+            why.push_str(&format!("; with the run end {ending}"));
+        }
         Step::End(Ending { verdict, reason, why, answer: claim.summary.clone(), artifacts: claim.artifacts.clone() })
     }
 

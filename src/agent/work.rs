@@ -12,8 +12,8 @@ use super::driver::{Cut, Driver, Opening};
 use super::person::Word;
 use super::state::Ending;
 use super::trouble::Trouble;
-use crate::domain::{Event, Outcome, Progress, Status, ToolCall, WakeCause};
-use crate::tools::{Action, Attention, CallNames, Done, Workbench, WorkbenchError};
+use crate::domain::{BoxUsage, Event, Job, NoticeKind, Outcome, Progress, Status, ToolCall, WakeCause};
+use crate::tools::{Action, Attention, CallNames, Closed, Done, Services, Workbench, WorkbenchError};
 
 /// Characters of a message that the model is shown as the reason why it was woken; it is given the whole of it next.
 const SHOWN_OF_MAIL: usize = 80;
@@ -259,9 +259,7 @@ impl Driver {
         self.note_mail()?;
         self.synced().await?;
         self.blobs.commit()?;
-        if let Some((notes, removed)) = self.close_box().await {
-            self.note(Event::BoxClosed { notes, removed })?;
-        }
+        self.leave_box().await?;
         let Ending { verdict, reason, why, answer, .. } = ending.clone();
         self.note(Event::RunEnded { verdict, reason, why, answer })?;
         Ok(ending)
@@ -291,14 +289,40 @@ impl Driver {
         Ok(())
     }
 
+    /// Closes the box and notes what it has used, what was ended and what was left running.
+    async fn leave_box(&mut self) -> Result<(), Trouble> {
+        if let Bench::Open(bench) = &self.bench {
+            let usage = bench.terminal().board().usage();
+            if usage != BoxUsage::default() {
+                self.note(Event::BoxMeasured { usage })?;
+            }
+        }
+        let services = if self.state.spec().keep_services { Services::Keep } else { Services::End };
+        let Some(closed) = self.close_box(services).await else { return Ok(()) };
+        for fact in closed.facts {
+            self.note(fact)?;
+        }
+        self.note(Event::BoxClosed { notes: closed.notes, removed: closed.removed })?;
+        if !closed.kept.is_empty() {
+            let named = |job: &Job| format!("{} in session {} (`{}`)", job.id, job.session, job.command);
+            let kept = closed.kept.iter().map(named).collect::<Vec<_>>().join(", ");
+            let run = &self.state.spec().run;
+            let text = format!(
+                "services left running: {kept}\nlook in with `agent attach {run}`, end them with `agent runs rm {run}`"
+            );
+            self.note(Event::Noticed { kind: NoticeKind::ServicesKept, text })?;
+        }
+        Ok(())
+    }
+
     /// Closes the box; None if there was none. One that is just being made is waited for, so that it can be removed.
-    pub(super) async fn close_box(&mut self) -> Option<(Vec<String>, bool)> {
+    pub(super) async fn close_box(&mut self, services: Services) -> Option<Closed> {
         let bench = match std::mem::replace(&mut self.bench, Bench::Gone) {
             Bench::Open(bench) => bench,
             Bench::Opening(opening) => Arc::new(opening.await.ok()?),
             Bench::Gone => return None,
         };
-        Some(bench.close().await)
+        Some(bench.close(services).await)
     }
 }
 

@@ -44,8 +44,14 @@ pub(super) enum Command {
     Attach(AttachArgs),
     /// Says something to the model of a run that goes on, and wakes it if it waits.
     Send(SendArgs),
+    /// Prints what a session of a run has printed, or which sessions there are.
+    Logs(LogsArgs),
     /// Lists the jobs of a run: commands that outlived their calls.
     Jobs(JobsArgs),
+    /// Shows what a run changed, against the host as it is now.
+    Diff(DiffArgs),
+    /// Brings what a run changed to the host.
+    Apply(ApplyArgs),
     /// Shows what happened in a run, from the transcript alone.
     Replay(super::ReplayArgs),
     /// Proves that a transcript is whole and unchanged.
@@ -213,6 +219,70 @@ pub(super) struct JobsArgs {
     /// Prints an array of JSON objects
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// `agent diff`.
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// The run: its id, a unique beginning of it, or `last`
+    #[arg(value_name = "RUN", default_value = "last")]
+    pub(super) run: String,
+    /// Only these files, and what is below these directories
+    #[arg(value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    /// A line for each file instead of the lines in it
+    #[arg(long, conflicts_with = "json")]
+    pub(super) stat: bool,
+    /// As JSON, without contents
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Also lists what was changed outside the workspace, which can't be applied
+    #[arg(long)]
+    pub(super) all: bool,
+}
+
+/// `agent apply`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct ApplyArgs {
+    /// The run: its id, a unique beginning of it, or `last`
+    #[arg(value_name = "RUN", default_value = "last")]
+    pub(super) run: String,
+    /// Only these files, and what is below these directories
+    #[arg(value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    /// Shows each change and asks
+    #[arg(short, long, conflicts_with = "dry_run")]
+    pub(super) interactive: bool,
+    /// Says what would be done, and does nothing
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
+    /// Overwrites what the host has changed since the run began
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Also brings files that run by themselves on the host, such as git's hooks and settings of editors
+    #[arg(long)]
+    pub(super) include_active: bool,
+}
+
+/// `agent logs`.
+#[derive(Debug, Args)]
+pub(super) struct LogsArgs {
+    /// The run: its id, a unique beginning of it, or `last`
+    #[arg(value_name = "RUN", default_value = "last")]
+    pub(super) run: String,
+    /// The session; without it the only one, or a list of those there are
+    #[arg(value_name = "SESSION")]
+    pub(super) session: Option<String>,
+    /// Goes on until the run has ended
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Only the last lines
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(super) lines: Option<u64>,
+    /// Byte for byte, escape sequences included; not to a terminal
+    #[arg(long)]
+    pub(super) raw: bool,
 }
 
 /// `agent doctor`.

@@ -1,19 +1,24 @@
 //! Arguments in, wiring, words and exit code out.
 
+mod apply;
 mod args;
 mod attach;
 mod background;
+mod changes;
 mod chat;
 mod demo;
+mod diff;
 mod do_goal;
 mod doctor;
 mod failure;
 mod hidden;
 mod jobs;
 mod launch;
+mod logs;
 mod observers;
 mod open_box;
 mod output;
+mod patch;
 mod person;
 mod place;
 mod plain_view;
@@ -95,8 +100,11 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         Some(Command::Demo(args)) => working(demo::run(args, place)),
         Some(Command::Attach(args)) => working(attach::run(args, place)),
         Some(Command::Send(args)) => send::run(&args, place, &mut stdout),
+        Some(Command::Logs(args)) => working(logs::run(args, place, &mut stdout)),
         Some(Command::Jobs(args)) => working(jobs::run(args, place, &mut stdout)),
         Some(Command::Doctor(args)) => working(doctor::run(args, place)),
+        Some(Command::Diff(args)) => diff::run(&args, place, &mut stdout),
+        Some(Command::Apply(args)) => apply::run(&args, place, &mut stdout),
         Some(Command::Replay(args)) => args.run(place, &mut stdout),
         Some(Command::Verify(args)) => args.run(place, &mut stdout),
         Some(Command::Runs(args)) => {

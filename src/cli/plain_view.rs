@@ -9,6 +9,10 @@ pub(super) struct PlainView {
     state: State,
     /// A control sequence that has begun and is not yet known to be harmless.
     held: Vec<u8>,
+    /// Whether the alternate screen is on.
+    alternate: bool,
+    /// Whether anything else of the terminal was changed.
+    changed: bool,
 }
 
 /// Longest control sequence that is let through.
@@ -37,6 +41,21 @@ impl PlainView {
             self.step(byte, &mut shown);
         }
         shown
+    }
+
+    /// What brings a terminal back that has shown all this.
+    pub(super) fn leave(&self) -> Vec<u8> {
+        let mut back = Vec::new();
+        if self.alternate {
+            back.extend_from_slice(b"\x1b[?1049l");
+        }
+        if self.changed {
+            back.extend_from_slice(b"\x1b7\x1b[r\x1b8\x1b[?25h\x1b[0m");
+        }
+        if !back.is_empty() {
+            back.extend_from_slice(b"\r\n");
+        }
+        back
     }
 
     fn step(&mut self, byte: u8, shown: &mut Vec<u8>) {
@@ -93,6 +112,10 @@ impl PlainView {
     }
 
     fn release(&mut self, last: u8, shown: &mut Vec<u8>) -> State {
+        self.changed = true;
+        if matches!(&self.held[..], b"\x1b[?1049" | b"\x1b[?1047" | b"\x1b[?47") {
+            self.alternate = last == b'h';
+        }
         shown.append(&mut self.held);
         shown.push(last);
         State::Text

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::Failure;
 use crate::domain::{Entry, Event, ExitReason};
-use crate::guest::TermSize;
+use crate::guest::{LogReader, TermSize};
 use crate::journal::{Head, Reader, RunDir};
 use crate::report::{CastHeader, Closing, Recording, cast, manifest, markdown};
 
@@ -57,8 +57,8 @@ fn write_cast(run: &RunDir, entry: &Entry, session: &str, log: &str, name: &str)
     // Only a file of the sessions' directory is meant, whatever the transcript says.
     let file_name = Path::new(log).file_name().ok_or_else(|| io::Error::other("its log has no name"))?;
     let log = run.sessions().join(file_name);
-    let raw = File::open(&log)?;
-    if raw.metadata()?.len() > LARGEST_LOG {
+    let mut raw = LogReader::open(&run.sessions(), &file_name.to_string_lossy())?;
+    if raw.size() > LARGEST_LOG {
         return Err(io::Error::other(format!("its log is larger than {} MiB", LARGEST_LOG >> 20)));
     }
     let timing = BufReader::new(File::open(log.with_extension("timing"))?);

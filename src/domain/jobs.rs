@@ -116,6 +116,11 @@ impl Jobs {
         self.all().filter(|record| record.is_alive())
     }
 
+    /// Those that end with the run: all that run, but for services where these are kept.
+    pub fn ending(&self, keep_services: bool) -> impl Iterator<Item = &JobRecord> {
+        self.alive().filter(move |record| !(keep_services && record.job.service))
+    }
+
     /// The job of that id.
     pub fn get(&self, id: JobId) -> Option<&JobRecord> {
         self.by_id.get(&id)

@@ -227,6 +227,14 @@ impl Client {
         self.ask(Request::Close { session: session.clone() }, b"").await
     }
 
+    /// Ends every session but these, and every process of the box that belongs to none of them.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] when something does not end.
+    pub async fn end_others(&self, keep: Vec<SessionName>) -> Result<(), GuestError> {
+        self.ask(Request::EndOthers { keep }, b"").await
+    }
+
     /// Starts the tmux server that shows the sessions, or finds it running.
     ///
     /// # Errors

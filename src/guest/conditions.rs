@@ -51,7 +51,7 @@ impl Watch {
     pub(super) async fn met(self, boss: &Supervisor) -> Result<Met, Refusal> {
         let what = match self {
             Self::Input(session) => input::met(&session).await?,
-            Self::Net(target) => target.met().await?,
+            Self::Net(target) => target.met().await,
             Self::File(target) => target.met().await?,
             Self::Idle(target) => target.met(boss).await?,
         };
@@ -68,7 +68,7 @@ impl Watch {
                 Some(program) => Tried { met: true, what: format!("{program} waits for input") },
                 None => Tried { met: false, what: "nothing waits for input".into() },
             },
-            Self::Net(target) => match target.attempt().await? {
+            Self::Net(target) => match target.attempt().await {
                 Ok(what) => Tried { met: true, what },
                 Err(what) => Tried { met: false, what },
             },

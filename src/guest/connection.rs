@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde::Serialize;
+use serde_json::Value;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
@@ -26,7 +27,7 @@ use super::protocol::{Ask, Hello, LogSize, MAX_READ, PtyOpened, Request, Tell, V
 use super::pty::{HUNG_UP, Program, Pty};
 use super::session::Session;
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, signal_group};
-use super::{files, keep, tmux, vitals};
+use super::{files, keep, strangers, tmux, vitals};
 use crate::domain::Exit;
 
 /// How long a stranger may take to say who it is.
@@ -77,7 +78,7 @@ struct OpenPty {
     tasks: [AbortHandle; 2],
 }
 
-type Answer = Result<(serde_json::Value, Bytes), Refusal>;
+type Answer = Result<(Value, Bytes), Refusal>;
 
 /// The connection is closed.
 struct Closed;
@@ -87,55 +88,6 @@ impl Host {
         let answer = match request {
             Request::AwaitEnd { id: command } => return self.await_end(id, &command).await,
             Request::AwaitGrowth { log, beyond } => return self.await_growth(id, &log, beyond).await,
-            Request::Tmux => {
-                let boss = self.boss.clone();
-                self.later(id, async move { plain(tmux::ensure(&boss).await) });
-                return Ok(());
-            }
-            Request::Vitals => {
-                let boss = self.boss.clone();
-                self.later(id, async move { plain(Ok(vitals::vitals(&boss).await)) });
-                return Ok(());
-            }
-            Request::Await(condition) => match Watch::new(&self.boss, condition) {
-                Err(refusal) => Err(refusal),
-                Ok(watch) => {
-                    let boss = self.boss.clone();
-                    self.later(id, async move { plain(watch.met(&boss).await) });
-                    return Ok(());
-                }
-            },
-            Request::Try(condition) => match Watch::new(&self.boss, condition) {
-                Err(refusal) => Err(refusal),
-                Ok(watch) => {
-                    self.later(id, async move { plain(watch.tried().await) });
-                    return Ok(());
-                }
-            },
-            Request::Close { session } => match self.boss.session(&session) {
-                Err(refusal) => Err(refusal),
-                Ok(session) => {
-                    // Goes on when nobody waits for it any more.
-                    let closing = tokio::task::spawn_local(session.hang_up());
-                    self.later(id, async move { plain(Ok(closing.await.unwrap_or_default())) });
-                    return Ok(());
-                }
-            },
-            Request::Keep { log, offset, end } => match self.log(&log) {
-                Err(refusal) => Err(refusal),
-                Ok(log) => {
-                    let boss = self.boss.clone();
-                    self.later(id, async move { plain(keep::keep(&boss, log, offset, end).await) });
-                    return Ok(());
-                }
-            },
-            Request::ReadLog { log, offset, len } if len > SMALL_READ => match self.log(&log) {
-                Err(refusal) => Err(refusal),
-                Ok(log) => {
-                    self.later(id, read_log(log, offset, len.min(MAX_READ)));
-                    return Ok(());
-                }
-            },
             Request::Forget { request } => {
                 if let Some(wait) = self.waits.borrow_mut().remove(&request) {
                     wait.abort();
@@ -146,9 +98,50 @@ impl Host {
                 self.boss.stop.send_replace(true);
                 plain(Ok(()))
             }
-            other => self.at_once(other, payload),
+            other => match self.in_time(id, other, payload) {
+                Ok(None) => return Ok(()),
+                Ok(Some(answer)) => Ok(answer),
+                Err(refusal) => Err(refusal),
+            },
         };
         self.answer(id, answer).await
+    }
+
+    /// Begins what takes time and is answered later (then the answer is None); answers the rest at once.
+    fn in_time(self: &Rc<Self>, id: u64, request: Request, payload: Bytes) -> Result<Option<(Value, Bytes)>, Refusal> {
+        let boss = self.boss.clone();
+        match request {
+            Request::Tmux => self.later(id, async move { plain(tmux::ensure(&boss).await) }),
+            Request::Vitals => self.later(id, async move { plain(Ok(vitals::vitals(&boss).await)) }),
+            Request::Await(condition) => {
+                let watch = Watch::new(&boss, condition)?;
+                self.later(id, async move { plain(watch.met(&boss).await) });
+            }
+            Request::Try(condition) => {
+                let watch = Watch::new(&boss, condition)?;
+                self.later(id, async move { plain(watch.tried().await) });
+            }
+            Request::Close { session } => {
+                // Goes on when nobody waits for it any more.
+                let closing = tokio::task::spawn_local(boss.session(&session)?.hang_up());
+                self.later(id, async move { plain(Ok(closing.await.unwrap_or_default())) });
+            }
+            Request::EndOthers { keep } => {
+                // Goes on when nobody waits for it any more.
+                let ending = tokio::task::spawn_local(strangers::end_others(boss, keep));
+                let given_up = || Err(refuse(RefusalKind::System, "it was given up"));
+                self.later(id, async move { plain(ending.await.unwrap_or_else(|_| given_up())) });
+            }
+            Request::Keep { log, offset, end } => {
+                let log = self.log(&log)?;
+                self.later(id, async move { plain(keep::keep(&boss, log, offset, end).await) });
+            }
+            Request::ReadLog { log, offset, len } if len > SMALL_READ => {
+                self.later(id, read_log(self.log(&log)?, offset, len.min(MAX_READ)));
+            }
+            other => return self.at_once(other, payload).map(Some),
+        }
+        Ok(None)
     }
 
     fn at_once(self: &Rc<Self>, request: Request, payload: Bytes) -> Answer {
@@ -177,7 +170,7 @@ impl Host {
                 let sessions: Vec<_> = boss.sessions.borrow().values().map(|session| session.info()).collect();
                 plain(Ok(sessions))
             }
-            Request::Type { session, by: _ } => plain(boss.session(&session)?.type_keys(payload)),
+            Request::Type { session, by } => plain(boss.session(&session)?.type_keys(payload, by)),
             Request::Signal { session, stop } => plain(boss.session(&session)?.signal(stop)),
             Request::Foreground { session } => plain(Ok(boss.session(&session)?.foreground())),
             Request::Resize { session, size } => {
@@ -205,6 +198,7 @@ impl Host {
             | Request::Try(_)
             | Request::Vitals
             | Request::Close { .. }
+            | Request::EndOthers { .. }
             | Request::AwaitGrowth { .. }
             | Request::Keep { .. }
             | Request::Tmux

@@ -255,7 +255,7 @@ impl Eyes {
             let text = fs::read_to_string(format!("/proc/{}/net/{table}", self.pid)).unwrap_or_default();
             text.lines().filter_map(|line| line.split_whitespace().nth(9)).any(|inode| sockets.contains(inode))
         };
-        !sockets.is_empty() && ["tcp", "tcp6", "udp", "udp6"].iter().any(|table| has_any(table))
+        !sockets.is_empty() && ["tcp", "tcp6", "udp", "udp6"].iter().any(has_any)
     }
 
     fn device(&self, fd: u64) -> Option<u32> {

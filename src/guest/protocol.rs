@@ -158,6 +158,11 @@ pub(super) enum Request {
         /// The session.
         session: SessionName,
     },
+    /// Ends every session but these and every process that belongs to none of them. Answer: nothing, when that is done.
+    EndOthers {
+        /// The sessions that stay.
+        keep: Vec<SessionName>,
+    },
     /// Starts the tmux server that shows the sessions. Answer: [`super::TmuxInfo`].
     Tmux,
     /// Runs a program on a terminal of its own for as long as the connection lasts. Answer: [`PtyOpened`]; its output
@@ -234,6 +239,7 @@ impl Request {
             | Self::Await(_)
             | Self::Try(_)
             | Self::Resize { .. }
+            | Self::EndOthers { .. }
             | Self::Tmux
             | Self::Stat { .. }
             | Self::ReadFile { .. }

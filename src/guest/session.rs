@@ -4,6 +4,7 @@
 
 mod closing;
 mod foreground;
+mod limits;
 mod marked;
 mod silence;
 
@@ -19,11 +20,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::command::Command;
-use super::facts::{OpenSession, Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize};
+use super::facts::{Event, OpenSession, Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize};
 use super::log::RawLog;
 use super::pty::{Program, Pty};
 use super::shell::{Dialect, Shell, Wrapped, title};
+use super::sight::Actor;
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, require_dir};
+use super::typing::Typing;
 use super::{life, proc};
 use crate::domain::{Exit, SessionName};
 use foreground::Spent;
@@ -72,6 +75,7 @@ struct Inner {
     last_status: i32,
     spent: Spent,
     typed_into: bool,
+    typing: Typing,
     modes: Option<Termios>,
     edits: bool,
     heal: bool,
@@ -108,6 +112,7 @@ impl Session {
         if let Ok(open) = boss.session(&ask.session) {
             return Ok(open);
         }
+        Self::may_open(boss, &ask)?;
         let shell = match &ask.shell {
             Some(path) => Shell::at(Path::new(path)),
             None => boss.shell.clone(),
@@ -184,17 +189,22 @@ impl Session {
         Ok(Start::Started(started.state(now)))
     }
 
-    /// Types as a person would.
+    /// Types as a person would; the first keys of a person's stretch of typing are told.
     ///
     /// # Errors
     /// When too much is waiting to be read already.
-    pub(super) fn type_keys(&self, keys: Bytes) -> Result<(), Refusal> {
+    pub(super) fn type_keys(&self, keys: Bytes, by: Actor) -> Result<(), Refusal> {
         let mut inner = self.inner.borrow_mut();
         if inner.active.is_none() {
             inner.typed_into = true;
         }
+        let begins = by == Actor::Person && inner.typing.begins(&keys, Instant::now());
         let full = |_| refuse(RefusalKind::Full, format!("nothing reads what is typed into session `{}`", self.name));
-        self.keys.try_send(keys).map_err(full)
+        self.keys.try_send(keys).map_err(full)?;
+        if begins {
+            self.boss.tell(Event::PersonTyped { session: self.name.clone() }, Bytes::new());
+        }
+        Ok(())
     }
 
     /// Tells a shell at its prompt where the cursor is, if it is one that asks.
@@ -212,7 +222,11 @@ impl Session {
     }
 
     /// Changes the size.
+    ///
+    /// # Errors
+    /// For a size that no terminal has.
     pub(super) fn resize(&self, size: TermSize) -> Result<(), Refusal> {
+        limits::check_size(size)?;
         let mut inner = self.inner.borrow_mut();
         inner.size = size;
         let Some(pty) = &inner.pty else { return Ok(()) };
@@ -240,6 +254,11 @@ impl Session {
             ready: inner.ready,
             note: inner.note.clone(),
         }
+    }
+
+    /// Whether nothing runs in it.
+    fn is_at_rest(&self) -> bool {
+        self.inner.borrow().active.is_none()
     }
 
     /// The size of its terminal.
@@ -353,6 +372,7 @@ impl Inner {
             last_status: 0,
             spent: Spent::default(),
             typed_into: false,
+            typing: Typing::default(),
             modes: None,
             edits: false,
             heal: false,

@@ -15,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::frame::FrameReader;
 use super::session::Session;
+use super::sight::Actor;
 use super::supervisor::Supervisor;
 use crate::domain::SessionName;
 
@@ -63,7 +64,7 @@ async fn attend(boss: &Supervisor, stream: UnixStream) -> io::Result<()> {
     let keys = async {
         while let Some(frame) = reader.next::<()>().await? {
             // What nothing reads is dropped, as a terminal does.
-            let _ = session.type_keys(frame.payload);
+            let _ = session.type_keys(frame.payload, Actor::Person);
         }
         Ok(())
     };

@@ -67,7 +67,7 @@ impl Host {
         match reached {
             Ok(client) => {
                 let facts = facts(&spec, &record);
-                Ok(Running { facts, client, dir, record, cgroups: Cgroups::default() })
+                Ok(Running { facts, client, dir, record, cgroups: Cgroups::default(), listing: None })
             }
             Err(error) => {
                 record.clear(&dir).await;

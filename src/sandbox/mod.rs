@@ -3,6 +3,7 @@
 //! A [`Backend`] makes boxes; in every box runs one guest ([`crate::guest`]) as first process, and all work goes
 //! through its channel. Nothing that matters rests on an engine's `exec`.
 
+pub mod changes;
 pub mod choose;
 pub mod docker;
 pub mod host;

@@ -5,11 +5,18 @@
 const LONGEST: usize = 64 << 10;
 
 /// Reads a stream of terminal output.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PlainLines {
     state: State,
     line: Vec<u8>,
     length: u64,
+    longest: usize,
+}
+
+impl Default for PlainLines {
+    fn default() -> Self {
+        Self::keeping(LONGEST)
+    }
 }
 
 /// A line of plain text.
@@ -21,9 +28,8 @@ pub struct PlainLine<'a> {
     pub cut: bool,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    #[default]
     Text,
     /// After a return to the first column: the next character overwrites the line.
     Returned,
@@ -39,6 +45,11 @@ enum State {
 }
 
 impl PlainLines {
+    /// Has read nothing yet; keeps so many bytes of a line.
+    pub fn keeping(longest: usize) -> Self {
+        Self { state: State::Text, line: Vec::new(), length: 0, longest }
+    }
+
     /// Takes the next piece and gives each line that ends in it.
     pub fn feed(&mut self, mut piece: &[u8], give: &mut dyn FnMut(PlainLine<'_>)) {
         while !piece.is_empty() {
@@ -121,7 +132,7 @@ impl PlainLines {
             self.length = 0;
         }
         self.state = State::Text;
-        let room = LONGEST - self.line.len();
+        let room = self.longest - self.line.len();
         self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.length += bytes.len() as u64;
     }

@@ -5,6 +5,7 @@ pub mod schema;
 
 mod artifact;
 mod attention;
+mod closing;
 mod edit_file;
 mod facts;
 mod finish;
@@ -18,5 +19,6 @@ mod workbench;
 mod write_file;
 
 pub use attention::Attention;
+pub use closing::{Closed, Services};
 pub use registry::{Action, MalformedCalls, Registry, Tool};
 pub use workbench::{CallNames, Collected, Done, Workbench, WorkbenchError};

@@ -11,8 +11,6 @@ use crate::terminal::{Terminal, TerminalError};
 
 use super::{Action, Attention, artifact, edit_file, facts, read_file, shell, tmux, wait, write_file};
 
-/// How long the box gets to end by itself before it is ended by force.
-const CLOSING_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
@@ -187,19 +185,9 @@ impl Workbench {
         artifact::collect(path, &self.workspace, &self.artifacts, self.terminal.guest()).await.map_err(gone)
     }
 
-    /// Ends everything in the box and removes it; says what was still running and what could not be removed.
-    pub async fn close(&self) -> (Vec<String>, bool) {
-        let mut notes = Vec::new();
-        let sessions = tokio::time::timeout(CLOSING_PATIENCE, self.terminal.sessions()).await;
-        for session in sessions.ok().and_then(Result::ok).unwrap_or_default() {
-            if let Some(command) = session.command {
-                notes.push(format!("ended with the box: `{}` in session {}", command.title, session.session));
-            }
-        }
-        let left = self.sandbox.destroy(CLOSING_PATIENCE).await.left;
-        let removed = left.is_empty();
-        notes.extend(left);
-        (notes, removed)
+    /// The box itself.
+    pub(super) fn sandbox(&self) -> &dyn Sandbox {
+        self.sandbox.as_ref()
     }
 }
 

@@ -244,6 +244,61 @@ fn the_jobs_of_a_run_are_listed_while_it_goes_and_afterwards() {
     assert_eq!((&json[0]["alive"], &json[0]["end"]["exit"]["code"]), (&json!(false), &json!(0)));
 }
 
+/// A service, a job, and a process that has left its session and its terminal; each sleeps for its own time.
+fn a_service_and_others([service, job, stray]: [&str; 3]) -> Vec<Reply> {
+    vec![
+        Reply::calls(&[
+            ("shell", json!({"command": format!("sleep {service}"), "session": "web", "yield_s": 0, "service": true})),
+            ("shell", json!({"command": format!("sleep {job}"), "session": "work", "yield_s": 0})),
+            ("shell", json!({"command": format!("setsid sleep {stray} >/dev/null 2>&1 & true")})),
+        ]),
+        finish("the service runs"),
+    ]
+}
+
+#[test]
+fn services_are_kept_when_asked_for_and_nothing_else_is() {
+    let stage = Stage::new();
+    let server = server_of(a_service_and_others(["17320", "22360", "26457"]));
+    let ran = ended(start(&stage, &server, &["--keep-services"])).exits_with(0);
+    let run = stage.run_dir().file_name().unwrap().to_str().unwrap().to_owned();
+    let left = ["17320", "22360", "26457"].map(processes_with);
+    assert_eq!(left, [1, 0, 0], "{}", ran.stderr);
+    let closed = &stage.events_of("box_closed")[0];
+    assert_eq!(closed["removed"], false);
+    assert!(closed["notes"].to_string().contains("left running: `sleep 17320` in session web"), "{closed}");
+    let noticed = &stage.events_of("noticed")[0];
+    assert_eq!(noticed["kind"], "services_kept");
+    assert_eq!(stage.events_of("job_ended").len(), 1, "the other job's end is on record");
+    assert_eq!(stage.events_of("job_ended")[0]["end"]["exit"], json!({"code": 143}));
+    for words in [format!("agent attach {run}"), format!("agent runs rm {run}")] {
+        assert!(ran.stderr.contains(&words), "{}", ran.stderr);
+        assert!(std::fs::read_to_string(stage.run_dir().join("report.md")).unwrap().contains(&words));
+    }
+    let why = stage.events_of("run_ended")[0]["why"].as_str().unwrap().to_owned();
+    assert!(why.ends_with("; with the run end j2 (`sleep 22360`)"), "{why}");
+    let listed = stage.run(&["jobs"]).exits_with(0).stdout;
+    assert!(listed.contains("j1   web      service, runs"), "{listed}");
+    stage.verifies();
+    stage.run(&["runs", "rm", &run]).exits_with(0);
+    assert_eq!(processes_with("17320"), 0);
+}
+
+#[test]
+fn without_the_wish_to_keep_them_services_end_with_the_run() {
+    let stage = Stage::new();
+    let server = server_of(a_service_and_others(["17321", "22361", "26458"]));
+    let ran = ended(start(&stage, &server, &[])).exits_with(0);
+    assert_eq!(["17321", "22361", "26458"].map(processes_with), [0, 0, 0], "{}", ran.stderr);
+    let closed = &stage.events_of("box_closed")[0];
+    assert_eq!(closed["removed"], true);
+    assert!(closed["notes"].to_string().contains("ended with the box: `sleep 17321` in session web"), "{closed}");
+    // As the session's shell says that SIGTERM ended it.
+    let ends: Vec<_> = stage.events_of("job_ended").iter().map(|event| event["end"]["exit"].clone()).collect();
+    assert_eq!(ends, [json!({"code": 143}), json!({"code": 143})]);
+    stage.verifies();
+}
+
 #[test]
 fn a_run_without_jobs_says_so() {
     let stage = Stage::new();

@@ -254,7 +254,8 @@ pub(crate) fn nothing_is_left(bench: &Bench) {
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     };
     for name in names(bench.run_dir().join("box")) {
-        assert!(["u", "layers.json"].contains(&name.as_str()), "{name}");
+        let notes = ["u", "layers.json", "opened.json", "base.zst", "system.json"];
+        assert!(notes.contains(&name.as_str()), "{name}");
     }
     for name in names(bench.run_dir().join("box/u")) {
         assert!(name.starts_with("workspace"), "{name}");

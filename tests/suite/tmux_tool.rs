@@ -59,7 +59,7 @@ impl Bed {
     }
 
     async fn end(self) {
-        let (notes, removed) = self.workbench.close().await;
+        let longhaul::tools::Closed { notes, removed, .. } = self.workbench.close(longhaul::tools::Services::End).await;
         assert!(removed, "{notes:?}");
     }
 }

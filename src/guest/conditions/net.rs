@@ -32,8 +32,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 pub(in crate::guest) enum Target {
     /// A host and a port.
     Port(String, u16),
-    /// A URL and the status that it must answer with.
-    Http(Url, Option<u16>),
+    /// A URL, the status that it must answer with, and what asks.
+    Http(Url, Option<u16>, reqwest::Client),
 }
 
 impl Target {
@@ -71,18 +71,16 @@ impl Target {
         if status.is_some_and(|status| !(100..=599).contains(&status)) {
             return Err(invalid("a status is a number from 100 to 599"));
         }
-        Ok(Self::Http(parsed, status))
+        let client = client().map_err(|error| refuse(RefusalKind::System, format!("no HTTP client: {error}")))?;
+        Ok(Self::Http(parsed, status, client))
     }
 
     /// Tries until it works.
-    ///
-    /// # Errors
-    /// When no try can be made.
-    pub(super) async fn met(self) -> Result<String, Refusal> {
+    pub(super) async fn met(self) -> String {
         let mut tries = 1;
         loop {
-            if let Ok(what) = self.attempt().await? {
-                return Ok(if tries == 1 { what } else { format!("{what} after {tries} tries") });
+            if let Ok(what) = self.attempt().await {
+                return if tries == 1 { what } else { format!("{what} after {tries} tries") };
             }
             sleep(if tries < MANY { STEP } else { LONG_STEP }).await;
             tries += 1;
@@ -90,13 +88,10 @@ impl Target {
     }
 
     /// Tries once; what was seen, or what was met instead.
-    ///
-    /// # Errors
-    /// When no try can be made.
-    pub(super) async fn attempt(&self) -> Result<Result<String, String>, Refusal> {
+    pub(super) async fn attempt(&self) -> Result<String, String> {
         match self {
-            Self::Port(host, port) => Ok(connect(host, *port).await),
-            Self::Http(url, status) => get(url, *status).await,
+            Self::Port(host, port) => connect(host, *port).await,
+            Self::Http(url, status, client) => get(client, url, *status).await,
         }
     }
 }
@@ -117,8 +112,10 @@ async fn connect(host: &str, port: u16) -> Result<String, String> {
     }
 }
 
-async fn get(url: &Url, wanted: Option<u16>) -> Result<Result<String, String>, Refusal> {
-    let client = reqwest::Client::builder()
+fn client() -> reqwest::Result<reqwest::Client> {
+    // Fails where there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
         .no_proxy()
         .tls_danger_accept_invalid_certs(true)
         .redirect(reqwest::redirect::Policy::none())
@@ -127,11 +124,13 @@ async fn get(url: &Url, wanted: Option<u16>) -> Result<Result<String, String>, R
         .pool_max_idle_per_host(0)
         .resolve_to_addrs("localhost", &loopback(0))
         .build()
-        .map_err(|error| refuse(RefusalKind::System, format!("no HTTP client: {error}")))?;
+}
+
+async fn get(client: &reqwest::Client, url: &Url, wanted: Option<u16>) -> Result<String, String> {
     let answer = match client.get(url.clone()).send().await {
         Ok(answer) => answer,
-        Err(error) if error.is_timeout() => return Ok(Err(format!("no answer within {} s", ANSWER_TIME.as_secs()))),
-        Err(error) => return Ok(Err(cause(&error))),
+        Err(error) if error.is_timeout() => return Err(format!("no answer within {} s", ANSWER_TIME.as_secs())),
+        Err(error) => return Err(cause(&error)),
     };
     let status = answer.status();
     let fits = match wanted {
@@ -139,7 +138,7 @@ async fn get(url: &Url, wanted: Option<u16>) -> Result<Result<String, String>, R
         None => status.is_success() || status.is_redirection(),
     };
     let what = format!("HTTP {}", status.as_u16());
-    Ok(if fits { Ok(what) } else { Err(what) })
+    if fits { Ok(what) } else { Err(what) }
 }
 
 fn loopback(port: u16) -> [SocketAddr; 2] {

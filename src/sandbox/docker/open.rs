@@ -22,6 +22,7 @@ use super::shape::{CONTROL_DIR, Dirs, Keep, PROGRAM_DIR, SOCKET, Shape, Way};
 use super::watch;
 use crate::domain::{BoxFacts, Capability, SandboxKind};
 use crate::guest::{Client, Welcome};
+use crate::sandbox::changes::Listing;
 use crate::sandbox::lifeline::ControlSocket;
 use crate::sandbox::{BoxSpec, SandboxError, secrets};
 
@@ -46,9 +47,13 @@ pub(super) async fn open(
     let dirs = Dirs::of(&spec.run_dir);
     let masks = secrets::below(&spec.workspace, spec.home.as_deref(), &spec.state_dir);
     let mut first: Option<SandboxError> = None;
+    let mut listing: Option<Listing> = None;
     for (way, keep) in ways(engine, spec)? {
         if let Err(error) = prepare(&dirs, &spec.workspace, keep) {
             return Err(no_room(&dirs.all, &error));
+        }
+        if keep != Keep::Bind && listing.is_none() {
+            listing = Listing::begin(&dirs.all, &spec.workspace, &masks);
         }
         let program = bundle.argv(PROGRAM_DIR);
         let shape = Shape {
@@ -68,7 +73,7 @@ pub(super) async fn open(
         match attempt.run().await {
             Ok((container, guest)) => {
                 let facts = facts(&shape, engine, first.as_ref(), guest.welcome());
-                return Ok(Running::new(container, guest, facts, dirs, keep));
+                return Ok(Running::new(container, guest, facts, dirs, keep, listing));
             }
             Err(Stopped::Guest(error)) => return Err(error),
             Err(Stopped::Engine(error)) => {

@@ -1,11 +1,13 @@
 //! A container that is up: its counters, and its end.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bollard::models::{ChangeType, FilesystemChange};
 use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, WaitContainerOptionsBuilder};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::io::AsyncWriteExt as _;
@@ -16,6 +18,7 @@ use super::engine::{Engine, status};
 use super::shape::{Dirs, KEY, Keep, RUNTIME_DIR};
 use crate::domain::BoxFacts;
 use crate::guest::Client;
+use crate::sandbox::changes::{ChangeKind, Listing, SystemChange, SystemChanges};
 use crate::sandbox::launch::record::KEPT;
 use crate::sandbox::launch::wire::Layer;
 use crate::sandbox::{Counters, Removal, Sandbox};
@@ -80,13 +83,21 @@ pub(super) struct Running {
     facts: BoxFacts,
     dirs: Dirs,
     keep: Keep,
+    listing: Option<Listing>,
     cgroup: tokio::sync::OnceCell<Option<Cgroup>>,
 }
 
 impl Running {
     /// Takes charge of a container whose guest answers.
-    pub(super) fn new(container: Container, guest: Client, facts: BoxFacts, dirs: Dirs, keep: Keep) -> Self {
-        Self { container, guest, facts, dirs, keep, cgroup: tokio::sync::OnceCell::new() }
+    pub(super) fn new(
+        container: Container,
+        guest: Client,
+        facts: BoxFacts,
+        dirs: Dirs,
+        keep: Keep,
+        listing: Option<Listing>,
+    ) -> Self {
+        Self { container, guest, facts, dirs, keep, listing, cgroup: tokio::sync::OnceCell::new() }
     }
 
     async fn find_cgroup(&self) -> Option<Cgroup> {
@@ -121,6 +132,35 @@ impl Running {
             file.sync_data().await
         };
         saved.await.map_err(|error: io::Error| lost(error.to_string()))
+    }
+
+    /// Lists what was changed outside the workspace. The engine tells it; without it the list is missing, and no more.
+    async fn note_system(&self) {
+        let listed = self.container.engine.docker.container_changes(&self.container.name);
+        let Ok(Ok(Some(changed))) = tokio::time::timeout(Duration::from_secs(10), listed).await else { return };
+        let is_within = |path: &str| Path::new(path).starts_with(&self.facts.workspace);
+        // The directories down to what changed are listed as changed too, and so is the way to the workspace.
+        let parents: HashSet<PathBuf> =
+            changed.iter().flat_map(|one| Path::new(&one.path).ancestors().skip(1).map(Path::to_owned)).collect();
+        let leads = |one: &&FilesystemChange| {
+            one.kind != ChangeType::_2 && parents.contains(Path::new(&one.path))
+                || Path::new(&self.facts.workspace).starts_with(&one.path)
+        };
+        let listed = changed.iter().filter(|one| !is_within(&one.path) && !leads(one));
+        let system = listed.map(|one| SystemChange {
+            path: one.path.clone(),
+            kind: match one.kind {
+                ChangeType::_0 => ChangeKind::Changed,
+                ChangeType::_1 => ChangeKind::Added,
+                ChangeType::_2 => ChangeKind::Deleted,
+            }
+            .word()
+            .to_owned(),
+            size_bytes: None,
+        });
+        if let Err(error) = SystemChanges::of(system.collect()).save(&self.dirs.all) {
+            tracing::warn!(%error, "what was changed outside the workspace is not listed");
+        }
     }
 
     /// Removes the overlay's own directory. What overlayfs leaves in it is empty but belongs to the engine's root, which
@@ -181,6 +221,10 @@ impl Sandbox for Running {
 
     async fn destroy(&self, patience: Duration) -> Removal {
         self.end(patience).await;
+        if let Some(listing) = &self.listing {
+            listing.settle().await;
+        }
+        self.note_system().await;
         let mut left = Vec::new();
         if self.keep == Keep::Copy
             && let Err(words) = self.save_workspace().await

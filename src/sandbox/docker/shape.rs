@@ -211,8 +211,9 @@ impl Shape<'_> {
 
     /// Docker mounts an overlay when a volume of its `local` driver says so.
     fn overlay_volume(&self) -> Mount {
+        // Without redirects a layer means the same whatever the kernel's default is.
         let options = format!(
-            "lowerdir={},upperdir={},workdir={}",
+            "lowerdir={},upperdir={},workdir={},redirect_dir=off",
             self.spec.workspace.display(),
             self.dirs.upper.display(),
             self.dirs.work.display()
@@ -370,7 +371,7 @@ mod tests {
         let options = volume.volume_options.unwrap().driver_config.unwrap().options.unwrap();
         assert_eq!(
             options["o"],
-            "lowerdir=/home/me/project,upperdir=/state/runs/x/box/u/workspace,workdir=/state/runs/x/box/w/workspace"
+            "lowerdir=/home/me/project,upperdir=/state/runs/x/box/u/workspace,workdir=/state/runs/x/box/w/workspace,redirect_dir=off"
         );
         let podman = body(Make::Podman, Way::Mounts, Keep::Overlay).host_config.unwrap();
         assert_eq!(

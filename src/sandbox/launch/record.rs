@@ -12,6 +12,7 @@ use super::cgroup;
 use super::wire::Layer;
 use crate::process::{Identity, kill_descendants};
 use crate::sandbox::Removal;
+use crate::sandbox::changes::{LIST, OPENED, SYSTEM, note_system};
 
 /// The file below the box's directory.
 const FILE: &str = "init.json";
@@ -73,8 +74,14 @@ impl Record {
     }
 
     fn remove_files(&self, dir: &Path) -> Vec<String> {
-        let kept: Vec<&Layer> = self.layers.iter().filter(|layer| self.is_kept(layer)).collect();
+        let kept: Vec<&Layer> = self.kept().collect();
+        let others: Vec<&Layer> = self.others().collect();
         let mut left = Vec::new();
+        if !others.is_empty()
+            && let Err(error) = note_system(dir, &others)
+        {
+            left.push(format!("the list of what was changed outside the workspace: {error}"));
+        }
         let mut remove = |path: &Path| {
             if let Err(error) = remove_tree(path) {
                 left.push(format!("{}: {error}", path.display()));
@@ -86,7 +93,8 @@ impl Record {
         let is_kept =
             |path: &Path| kept.iter().any(|layer| path.file_name().is_some_and(|name| name == layer.key.as_str()));
         names(&uppers).filter(|path| !is_kept(path)).for_each(|path| remove(&path));
-        let stays = |path: &Path| path == uppers || path.ends_with(FILE);
+        let notes = [FILE, OPENED, LIST, SYSTEM];
+        let stays = |path: &Path| path == uppers || notes.iter().any(|name| path.ends_with(name));
         names(dir).filter(|path| !stays(path)).for_each(|path| remove(&path));
         if kept.is_empty() {
             remove(&uppers);
@@ -108,7 +116,16 @@ impl Record {
         left
     }
 
-    /// True for layers that hold changes of the workspace.
+    /// The layers that hold changes of the workspace.
+    pub(in crate::sandbox) fn kept(&self) -> impl Iterator<Item = &Layer> {
+        self.layers.iter().filter(|layer| self.is_kept(layer))
+    }
+
+    /// The layers that hold changes of everything else.
+    pub(in crate::sandbox) fn others(&self) -> impl Iterator<Item = &Layer> {
+        self.layers.iter().filter(|layer| !self.is_kept(layer))
+    }
+
     fn is_kept(&self, layer: &Layer) -> bool {
         let own = |layer: &Layer| layer.key.starts_with(super::wire::WORKSPACE_KEY);
         if self.layers.iter().any(own) {
@@ -200,7 +217,7 @@ mod tests {
         assert_eq!(record.clear(dir).await, Removal::default());
         let mut names: Vec<_> = fs::read_dir(dir).expect("there").flatten().map(|entry| entry.file_name()).collect();
         names.sort();
-        assert_eq!(names, ["layers.json", "u"]);
+        assert_eq!(names, ["layers.json", "system.json", "u"]);
         assert!(dir.join("u/workspace/new").is_dir() && !dir.join("u/root").exists());
         assert!(Record::load(dir).is_none());
     }

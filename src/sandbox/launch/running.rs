@@ -7,6 +7,7 @@ use super::cgroup::Cgroups;
 use super::record::Record;
 use crate::domain::BoxFacts;
 use crate::guest::Client;
+use crate::sandbox::changes::Listing;
 use crate::sandbox::{Counters, Removal, Sandbox};
 
 /// A box, or a guest without one. Dropped, it goes on running: a later start can find it by its record.
@@ -16,6 +17,7 @@ pub(in crate::sandbox) struct Running {
     pub(in crate::sandbox) dir: PathBuf,
     pub(in crate::sandbox) record: Record,
     pub(in crate::sandbox) cgroups: Cgroups,
+    pub(in crate::sandbox) listing: Option<Listing>,
 }
 
 #[async_trait::async_trait]
@@ -40,6 +42,9 @@ impl Sandbox for Running {
     async fn destroy(&self, patience: Duration) -> Removal {
         // What does not end by itself in time is killed with the first process.
         let _ = tokio::time::timeout(patience, self.client.shutdown()).await;
+        if let Some(listing) = &self.listing {
+            listing.settle().await;
+        }
         self.record.clear(&self.dir).await
     }
 }

@@ -7,6 +7,7 @@ use rustix::thread::CapabilitySet;
 
 use super::{fresh, probe};
 use crate::domain::{BoxFacts, Capability, SandboxKind};
+use crate::sandbox::changes::Listing;
 use crate::sandbox::launch::cgroup::{Cgroups, Standpoint};
 use crate::sandbox::launch::record::Record;
 use crate::sandbox::launch::running::Running;
@@ -73,8 +74,13 @@ async fn create(launch: Launch, spec: BoxSpec) -> Result<Running, SandboxError> 
     record.layers.clone_from(&standing.layers);
     match launch::reach(&dir, &spec, &record).await {
         Ok(client) => {
+            // Before anything runs in it: what the host changes from now on is a change meanwhile.
+            let listing = match spec.bind_workspace {
+                true => None,
+                false => Listing::begin(&dir, &spec.workspace, &standing.masked),
+            };
             let facts = facts(&spec, &record, &cgroups, standing);
-            Ok(Running { facts, client, dir, record, cgroups })
+            Ok(Running { facts, client, dir, record, cgroups, listing })
         }
         Err(error) => {
             record.clear(&dir).await;
