@@ -35,6 +35,15 @@ impl Boxless {
 
     /// The same with further variables.
     pub(crate) fn start_with(home: &[(&str, &str)], env: &[(&str, &str)]) -> Self {
+        Self::start_as(home, env, None)
+    }
+
+    /// Starts a guest whose logs keep so many bytes.
+    pub(crate) fn start_capped(log_cap_bytes: u64) -> Self {
+        Self::start_as(&[], &[], Some(log_cap_bytes))
+    }
+
+    fn start_as(home: &[(&str, &str)], env: &[(&str, &str)], log_cap_bytes: Option<u64>) -> Self {
         let dir = tempfile::Builder::new().prefix("lh-").tempdir().expect("a directory");
         for part in ["home", "logs", "work"] {
             std::fs::create_dir(dir.path().join(part)).expect("a directory");
@@ -57,7 +66,7 @@ impl Boxless {
             init: false,
             base_env,
             cwd: dir.path().join("work"),
-            log_cap_bytes: None,
+            log_cap_bytes,
         };
         let json = serde_json::to_string(&setup).expect("JSON");
         let this = Self { guest: spawn(&json), dir, setup: json };

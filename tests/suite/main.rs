@@ -8,6 +8,7 @@ mod bad_input;
 mod boxless;
 mod containers;
 mod engines;
+mod flood;
 mod goal;
 mod guest;
 mod hang_up;

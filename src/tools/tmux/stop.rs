@@ -87,10 +87,16 @@ impl Call<'_> {
 
     pub(super) async fn close(&self) -> Done {
         let info = self.session().await?;
-        self.terminal.guest().close(&info.session).await?;
+        let closed = self.terminal.guest().close(&info.session).await?;
         let mut text = format!("[session {} is closed]", info.session);
         if let Some(command) = &info.command {
             text.push_str(&format!("\n[it ended `{}`]", command.title));
+        }
+        if !closed.ended.is_empty() {
+            text.push_str(&format!("\n[ended: {}]", closed.ended.join(", ")));
+        }
+        if !closed.left.is_empty() {
+            text.push_str(&format!("\n[runs on, for it ignored the hang-up: {}]", closed.left.join(", ")));
         }
         Ok(Outcome::words(Status::Ok, text))
     }
