@@ -7,7 +7,7 @@ use super::person::{Person, Word};
 use crate::clock::Clock;
 use crate::domain::{Event, ExitReason, RunSpec, duration_words};
 use crate::journal::{Inbox, Mail};
-use crate::terminal::Board;
+use crate::tools::Workbench;
 
 /// A machine that was suspended tells nobody: so often a limit is held against the time that has really passed.
 const LOOK: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ pub(super) struct Around {
     /// May interrupt, speak, end.
     person: Box<dyn Person>,
     inbox: Option<Inbox>,
-    board: Option<Board>,
+    bench: Option<Arc<Workbench>>,
     limit: Limit,
 }
 
@@ -38,35 +38,35 @@ impl Around {
     /// Listens to all this; the run's time begins now.
     pub(super) fn new(person: Box<dyn Person>, inbox: Option<Inbox>, clock: Arc<dyn Clock>, spec: &RunSpec) -> Self {
         let until = spec.max_time_s.map(|seconds| clock.since_boot() + Duration::from_secs(seconds));
-        Self { person, inbox, board: None, limit: Limit { clock, until, told: false } }
+        Self { person, inbox, bench: None, limit: Limit { clock, until, told: false } }
     }
 
     /// Listens to the box, too.
-    pub(super) fn hear(&mut self, board: Board) {
-        self.board = Some(board);
+    pub(super) fn hear(&mut self, bench: Arc<Workbench>) {
+        self.bench = Some(bench);
     }
 
     /// The next thing that happens. May be dropped and called again: nothing is lost.
     pub(super) async fn next(&mut self) -> Happening {
-        let Self { person, inbox, board, limit } = self;
+        let Self { person, inbox, bench, limit } = self;
         tokio::select! {
             biased;
             word = person.interrupts() => Happening::Word(word),
             () = limit.over() => Happening::TimeOver,
             mail = next_mail(inbox) => Happening::Mail(mail),
-            event = news(board) => Happening::News(Box::new(event)),
+            event = news(bench) => Happening::News(Box::new(event)),
         }
     }
 
     /// As [`Around::next`], while it is the person's turn.
     pub(super) async fn next_turn(&mut self) -> Happening {
-        let Self { person, inbox, board, limit } = self;
+        let Self { person, inbox, bench, limit } = self;
         tokio::select! {
             biased;
             word = person.speaks() => Happening::Word(word),
             () = limit.over() => Happening::TimeOver,
             mail = next_mail(inbox) => Happening::Mail(mail),
-            event = news(board) => Happening::News(Box::new(event)),
+            event = news(bench) => Happening::News(Box::new(event)),
         }
     }
 
@@ -106,9 +106,9 @@ async fn next_mail(inbox: &mut Option<Inbox>) -> Mail {
     }
 }
 
-async fn news(board: &Option<Board>) -> Event {
-    match board {
-        Some(board) => board.news().await,
+async fn news(bench: &Option<Arc<Workbench>>) -> Event {
+    match bench {
+        Some(bench) => bench.terminal().board().news().await,
         None => std::future::pending().await,
     }
 }

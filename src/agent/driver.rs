@@ -75,7 +75,7 @@ pub struct Driver {
     synced_at: Option<Duration>,
     /// Whether something noted waits for [`SYNC_EVERY`] to pass.
     sync_owed: bool,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) bench: Bench,
     pub(super) observer: Box<dyn Observer>,
     pub(super) around: Around,

@@ -6,6 +6,7 @@ mod driver;
 mod person;
 mod state;
 mod trouble;
+mod watched;
 mod work;
 
 pub use driver::{Driver, Finished, Opening, Parts};

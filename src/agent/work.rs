@@ -12,6 +12,7 @@ use super::driver::{Cut, Driver, Opening};
 use super::person::Word;
 use super::state::Ending;
 use super::trouble::Trouble;
+use super::watched::{WATCH_STEP, Watched};
 use crate::domain::{BoxUsage, Event, Job, NoticeKind, Outcome, Progress, Status, ToolCall, WakeCause};
 use crate::tools::{Action, Attention, CallNames, Closed, Done, Services, Workbench, WorkbenchError};
 
@@ -51,8 +52,9 @@ impl Driver {
                 let facts = bench.facts().clone();
                 let ours = format!("agent attach {}", self.state.spec().run);
                 let ways_in = std::iter::once(ours).chain(bench.attach_line()).collect();
-                self.around.hear(bench.terminal().board().clone());
-                self.bench = Bench::Open(Arc::new(bench));
+                let bench = Arc::new(bench);
+                self.around.hear(Arc::clone(&bench));
+                self.bench = Bench::Open(bench);
                 self.note(Event::BoxOpened { facts })?;
                 self.observer.progress(&Progress::LookIn(ways_in));
                 Ok(Ok(()))
@@ -149,7 +151,8 @@ impl Driver {
                 bench.run(names, &started.action, &mut show, attention).await
             }
         }));
-        let (results, words) = self.attended(work, progress, &attention).await?;
+        let shown = batch.iter().find_map(|started| command_of(&started.action));
+        let (results, words) = self.attended(work, progress, &attention, shown).await?;
         for fact in bench.terminal().board().pending() {
             self.note(fact)?;
         }
@@ -172,15 +175,18 @@ impl Driver {
 
     /// Waits for `work`, shows its progress and notes what happens meanwhile. A person's word cancels it, and so does the
     /// end of the run's time; a message ends waits alone. What is cancelled still has a result. Returns the words that
-    /// are to be taken after it.
+    /// are to be taken after it. A `command` that takes long is told of as it goes on.
     async fn attended<T>(
         &mut self,
         work: impl Future<Output = T>,
         mut progress: mpsc::UnboundedReceiver<Progress>,
         attention: &Attention,
+        command: Option<&str>,
     ) -> Result<(T, Vec<Word>), Trouble> {
         let mut work = pin!(work);
         let mut words = Vec::new();
+        let mut watched = Watched::new(command, &*self.clock);
+        let mut tick = self.clock.sleep(WATCH_STEP);
         if self.has_mail() {
             self.wake_for_mail(attention);
         }
@@ -188,7 +194,10 @@ impl Driver {
             tokio::select! {
                 biased;
                 result = &mut work => return Ok((result, words)),
-                Some(passing) = progress.recv() => self.observer.progress(&passing),
+                Some(passing) = progress.recv() => {
+                    watched.see(&passing);
+                    self.observer.progress(&passing);
+                }
                 happening = self.around.next(), if !attention.is_cancelled() => match happening {
                     Happening::Word(notice @ Word::Notice { .. }) => self.take(notice)?,
                     Happening::Word(word) => {
@@ -206,6 +215,12 @@ impl Driver {
                         self.wake_for_mail(attention);
                     }
                 },
+                () = &mut tick => {
+                    tick = self.clock.sleep(WATCH_STEP);
+                    if let Some(standing) = watched.standing(&*self.clock) {
+                        self.observer.progress(&Progress::Waiting(standing));
+                    }
+                }
             }
         }
     }
@@ -239,7 +254,7 @@ impl Driver {
         let (_, progress) = mpsc::unbounded_channel();
         let attention = Attention::new();
         let work = bench.check(check, round, &command, &attention);
-        let (result, words) = self.attended(work, progress, &attention).await?;
+        let (result, words) = self.attended(work, progress, &attention, Some(&command)).await?;
         match result {
             Ok(result) => self.note(Event::CheckEnded { result }).map(drop)?,
             Err(error) => self.stop_for(error)?,
@@ -332,6 +347,19 @@ struct Started {
     work: String,
     call: ToolCall,
     action: Action,
+}
+
+/// The command of a call that runs one; a wait tells by itself how it stands.
+fn command_of(action: &Action) -> Option<&str> {
+    match action {
+        Action::Shell(args) => args.command.as_deref().or(args.session.as_deref()),
+        Action::Tmux(_)
+        | Action::Wait(_)
+        | Action::ReadFile(_)
+        | Action::WriteFile(_)
+        | Action::EditFile(_)
+        | Action::Finish(_) => None,
+    }
 }
 
 /// The first call and those after it that may run at the same time.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::style::size;
 use super::visible;
-use crate::domain::ToolCall;
+use crate::domain::{ToolCall, seconds_words};
 
 /// A call as people read it, safe to print: `$ command` for a shell (the whole command, on as many lines as it has), the
 /// path for a file tool, the bare name for `finish` (what it claims is told elsewhere), else name and arguments.
@@ -19,6 +19,9 @@ pub fn call_line(call: &ToolCall) -> String {
         let added = text("content").map(|content| format!(" ({})", size(content.len() as u64)));
         return visible(&format!("{} {path}{}", call.name, added.unwrap_or_default())).into_owned();
     }
+    if let ("wait", Some(Value::Object(members))) = (call.name.as_str(), &arguments) {
+        return visible(&wait_words(members)).into_owned();
+    }
     if call.name == "finish" && text("summary").is_some() {
         return call.name.clone();
     }
@@ -27,6 +30,38 @@ pub fn call_line(call: &ToolCall) -> String {
         _ => super::style::one_line(&call.arguments, 200).into_owned(),
     };
     visible(format!("{} {arguments}", call.name).trim_end()).into_owned()
+}
+
+/// `wait for exit j1, j2; port 8000; at most 4 h; expected 6 h`.
+fn wait_words(members: &serde_json::Map<String, Value>) -> String {
+    let seconds = |value: &Value| value.as_f64().and_then(seconds_words).unwrap_or_else(|| value.to_string());
+    let mut parts = Vec::new();
+    for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
+        parts.push(match name.as_str() {
+            "deadline_s" => format!("at most {}", seconds(value)),
+            "expected_s" => format!("expected {}", seconds(value)),
+            "until" => format!("until {}", inner(value)),
+            "wake_on" => format!("wake on {}", inner(value)),
+            name => format!("{name} {}", inner(value)),
+        });
+    }
+    let named = |part: &String| !["at most", "expected", "until", "wake on"].iter().any(|word| part.starts_with(word));
+    if !parts.iter().any(named) {
+        parts.insert(0, "any job".to_owned());
+    }
+    super::style::one_line(&format!("wait for {}", parts.join("; ")), 200).into_owned()
+}
+
+/// A value without the signs of JSON.
+fn inner(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(inner).collect::<Vec<_>>().join(", "),
+        Value::Object(members) => {
+            members.values().filter(|value| !value.is_null()).map(inner).collect::<Vec<_>>().join(" ")
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -45,6 +80,10 @@ mod tests {
         assert_eq!(line("finish", r#"{"summary":"done"}"#), "finish");
         assert_eq!(line("finish", r#"{"summry":"done"}"#), r#"finish {"summry":"done"}"#);
         assert_eq!(line("x", "{"), "x {");
+        let wait =
+            r#"{"exit":["j1","j2"],"port":{"port":80,"host":null},"deadline_s":14400,"expected_s":90,"file":null}"#;
+        assert_eq!(line("wait", wait), "wait for exit j1, j2; port 80; at most 4 h; expected 1 min 30 s");
+        assert_eq!(line("wait", r#"{"expected_s":60}"#), "wait for any job; expected 1 min");
         assert_eq!(line("\u{1b}x", "{}"), "\\ex");
     }
 }

@@ -1,13 +1,14 @@
 //! Shows a run while it goes: the lines of the timeline, the model's words as they come, and below them, on a terminal,
-//! the last lines of the command at work.
+//! the last lines of the command at work and how a wait stands. Without a terminal a wait says now and then that it goes on.
 
 use std::io::{self, Write};
 
 use super::page::{Flow, fitting};
 use super::style::{Style, one_line};
 use super::timeline::{Detail, TEXT, Timeline, TimelineOptions};
+use super::waiting::standing;
 use super::{Totals, visible};
-use crate::domain::{Entry, Event, Observer, Progress};
+use crate::domain::{Entry, Event, Observer, Progress, WaitProgress};
 
 /// Lines of a running command that are shown on a terminal.
 const TAIL: usize = 3;
@@ -15,6 +16,8 @@ const TAIL: usize = 3;
 const MARGIN: usize = 11;
 /// Width taken where the terminal does not tell.
 const NARROW: usize = 80;
+/// Without a terminal a wait is told of this often.
+const HEARTBEAT_MS: u64 = 30_000;
 /// Begins a terminal's line anew: what its driver has echoed there, such as `^C`, goes.
 const ANEW: &str = "\r\u{1b}[K";
 /// Goes a line up and clears it.
@@ -47,8 +50,14 @@ pub struct Live<W> {
     held: String,
     /// The model's words that were printed last.
     last_words: String,
-    /// Lines of a command's tail on the screen, below all else.
+    /// Lines of a command's tail on the screen, below all else, how a wait stands among them.
     tail: usize,
+    /// The command's last lines, as they are shown.
+    last_lines: String,
+    /// How a wait stands, as it is shown.
+    status: String,
+    /// When the wait that goes on is told of next, where no line can be taken back.
+    next_beat_ms: u64,
     gone: bool,
 }
 
@@ -66,6 +75,9 @@ impl<W: Write + Send> Live<W> {
             held: String::new(),
             last_words: String::new(),
             tail: 0,
+            last_lines: String::new(),
+            status: String::new(),
+            next_beat_ms: HEARTBEAT_MS,
             gone: false,
         }
     }
@@ -129,19 +141,53 @@ impl<W: Write + Send> Live<W> {
     }
 
     fn show_tail(&mut self, tail: &str) {
+        tail.clone_into(&mut self.last_lines);
+        self.draw_below();
+    }
+
+    /// Shows how a wait stands: in place on a terminal, else as a line from time to time.
+    fn show_waiting(&mut self, wait: &WaitProgress) {
+        if self.options.terminal {
+            // What the command printed last may stand above.
+            let last_line = if self.last_lines.is_empty() { wait.last_line.clone() } else { String::new() };
+            self.status = standing(&WaitProgress { last_line, ..wait.clone() }, Some(self.room()));
+            self.draw_below();
+        } else if wait.waited_ms >= self.next_beat_ms {
+            self.next_beat_ms = wait.waited_ms - wait.waited_ms % HEARTBEAT_MS + HEARTBEAT_MS;
+            let line = self.timeline.heartbeat(wait.waited_ms, &standing(wait, None));
+            self.write(&line);
+        }
+    }
+
+    /// Columns that a line below all else may take.
+    fn room(&self) -> usize {
+        self.columns().unwrap_or(NARROW).saturating_sub(MARGIN + 1).max(16)
+    }
+
+    /// Draws what stands below all else anew.
+    fn draw_below(&mut self) {
         if !self.options.terminal || !self.streamed.is_empty() {
             return;
         }
         let mut shown = self.begin_lines();
         let style = Style { colour: self.options.colour };
-        let width = self.columns().unwrap_or(NARROW).saturating_sub(MARGIN + 1).max(16);
-        let lines: Vec<&str> = tail.trim_end().lines().collect();
-        for line in lines.iter().skip(lines.len().saturating_sub(TAIL)).filter(|_| !tail.trim().is_empty()) {
-            let line = format!("| {}", fitting(&one_line(line, width), width));
+        let width = self.room();
+        let lines: Vec<&str> = self.last_lines.trim_end().lines().collect();
+        let last = lines.iter().skip(lines.len().saturating_sub(TAIL)).filter(|_| !self.last_lines.trim().is_empty());
+        let last = last.map(|line| format!("| {}", fitting(&one_line(line, width), width)));
+        let status = (!self.status.is_empty()).then(|| format!("~ {}", self.status));
+        for line in last.chain(status) {
             shown.push_str(&format!("{:9}{}\n", "", style.dim(line.trim_end())));
             self.tail += 1;
         }
         self.write(&shown);
+    }
+
+    /// Nothing stands below any more: something else happens.
+    fn clear_below(&mut self) {
+        self.last_lines.clear();
+        self.status.clear();
+        self.next_beat_ms = HEARTBEAT_MS;
     }
 
     /// The lines go below the box's own, which may be waiting for the model's words to end.
@@ -195,21 +241,29 @@ impl<W: Write + Send> Observer for Live<W> {
             self.last_words = answer.to_owned();
         }
         let mut shown = self.begin_lines();
+        let goes_on = self.timeline.is_beside(&entry.event);
+        if !goes_on {
+            self.clear_below();
+        }
         let rendered = self.timeline.entry(entry);
         if !was_streamed && !self.is_echo(&entry.event) {
             shown.push_str(&rendered);
         }
         shown.push_str(&std::mem::take(&mut self.held));
         self.write(&shown);
+        if goes_on && !(self.last_lines.is_empty() && self.status.is_empty()) {
+            self.draw_below();
+        }
     }
 
     fn progress(&mut self, progress: &Progress) {
         match progress {
             Progress::Text(text) => self.stream(text),
             Progress::Output { tail, .. } => self.show_tail(tail),
+            Progress::Waiting(wait) => self.show_waiting(wait),
             Progress::LookIn(commands) => self.show_ways_in(commands),
             // Reasoning is in the transcript; patience is recorded and shown as an entry.
-            Progress::Reasoning(_) | Progress::Patience { .. } | Progress::Waiting(_) => {}
+            Progress::Reasoning(_) | Progress::Patience { .. } => {}
         }
     }
 }

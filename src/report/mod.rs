@@ -13,6 +13,7 @@ mod style;
 mod timeline;
 mod totals;
 mod visible;
+mod waiting;
 
 pub use crate::domain::{duration_words, size_words};
 pub use call::call_line;

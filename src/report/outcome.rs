@@ -13,8 +13,8 @@ pub(super) const WIDEST: usize = 300;
 /// What a line of facts about a command begins with.
 const FACTS: [&str; 3] = ["[exit ", "[killed by ", "[still running"];
 
-/// What a line begins with that tells the model how to go on waiting.
-const RUNS_ON: &str = "[it runs on; ";
+/// What a line holds that tells the model how to go on waiting.
+const RUNS_ON: &str = "it runs on; ";
 
 /// How much of a text is shown: so many lines of its beginning and of its end.
 pub(super) type Room = (usize, usize);
@@ -28,7 +28,7 @@ fn parts(outcome: &Outcome) -> (Option<&str>, &str) {
     match facts.and_then(|facts| facts.split_once(" · ")).filter(|_| outcome.output.is_some()) {
         Some((how, _)) => {
             let told = rest.split_once('\n').unwrap_or((rest, ""));
-            (Some(&how[1..]), if told.0.starts_with(RUNS_ON) { told.1 } else { rest })
+            (Some(&how[1..]), if told.0.starts_with('[') && told.0.contains(RUNS_ON) { told.1 } else { rest })
         }
         None => (None, text),
     }

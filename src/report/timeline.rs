@@ -55,6 +55,8 @@ pub struct Timeline {
     open: HashMap<String, ToolCall>,
     /// The call whose line is the last that was shown.
     last_started: Option<String>,
+    /// Calls that waited, of which their waits have told already.
+    waited: Vec<String>,
     /// What the last claim to be done said.
     claimed: String,
 }

@@ -1,6 +1,6 @@
 //! The live view: what a person sees while a run goes.
 
-use longhaul::domain::{Entry, Event, Observer as _, Outcome, Progress, Status};
+use longhaul::domain::{Entry, Event, Observer as _, Outcome, Progress, Status, WaitProgress};
 use longhaul::journal::RunDir;
 use longhaul::report::{Live, LiveOptions};
 
@@ -159,4 +159,71 @@ fn a_command_that_went_well_leaves_its_last_lines() {
          | epoch 9
          passed, 1.2 s, 38 B
     ");
+}
+
+/// How a wait stands after so many seconds.
+fn waiting(seconds: u64, last_line: &str) -> Progress {
+    Progress::Waiting(WaitProgress {
+        what: "the end of j1".into(),
+        job: "j1 train".into(),
+        waited_ms: seconds * 1_000,
+        elapsed_ms: seconds * 1_000,
+        lines: seconds,
+        last_line: last_line.into(),
+        progress: String::new(),
+        wakes_in_ms: Some(3_600_000),
+    })
+}
+
+#[test]
+fn a_wait_on_a_terminal_is_one_line_that_is_gone_when_it_ends() {
+    let (_dir, entries) = story();
+    let text = shown(TERMINAL, |live| {
+        live.progress(&waiting(1, "epoch 1"));
+        live.progress(&waiting(2, &format!("epoch 2 \u{1b}[2J{}", "wide ".repeat(20))));
+        live.entry(kind(&entries, "job_noted"));
+        live.progress(&waiting(3, "epoch 3"));
+        live.entry(kind(&entries, "waited"));
+    });
+    let up = "\u{1b}[1A\u{1b}[2K";
+    let drawn: Vec<&str> = text.split(ANEW).filter(|drawn| !drawn.is_empty()).collect();
+    assert_eq!(drawn[0], "         ~ j1 train · 1.0 s · 1 line\n");
+    assert_eq!(drawn[1], format!("{up}         ~ j1 train · 2.0 s · 2 lines\n"));
+    assert!(drawn[2].starts_with(up) && drawn[2].contains("job       j1: stalled"), "{drawn:?}");
+    assert_eq!(drawn[3], "         ~ j1 train · 2.0 s · 2 lines\n", "it goes on below what was noticed");
+    let last = drawn.last().unwrap();
+    assert!(last.starts_with(up) && !last.contains('~') && last.contains("wait      j1 ended"), "{drawn:?}");
+    let plain = text.replace(up, "").replace(ANEW, "");
+    assert_harmless(&plain);
+    assert!(plain.lines().all(|line| line.chars().count() < 40), "{plain}");
+    let wide = LiveOptions { columns: Some(|| Some(80)), ..TERMINAL };
+    let text = shown(wide, |live| live.progress(&waiting(65, "epoch 3 of 10, and more than there is room for")));
+    assert_eq!(text, format!("{ANEW}         ~ j1 train · 1 min 05 s · 65 lines · wakes in 1 h 00 min at most\n"));
+}
+
+#[test]
+fn a_wait_without_a_terminal_is_told_of_every_half_minute() {
+    let (_dir, entries) = story();
+    let text = shown(LiveOptions::default(), |live| {
+        (0..100).for_each(|second| live.progress(&waiting(second, "epoch 1")));
+        live.entry(kind(&entries, "waited"));
+        (0..31).for_each(|second| live.progress(&waiting(second, "epoch 2")));
+    });
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 5, "{text}");
+    assert_eq!(
+        lines[0],
+        "   0:30  waiting   j1 train · 30.0 s · 30 lines · wakes in 1 h 00 min at most · for the end of j1 · epoch 1"
+    );
+    assert!(lines[1].starts_with("   1:00  waiting") && lines[2].starts_with("   1:30  waiting"), "{text}");
+    assert!(lines[3].contains("wait      j1 ended") && lines[4].contains("30.0 s"), "{text}");
+}
+
+#[test]
+fn the_tail_of_a_long_command_stands_above_how_it_stands() {
+    let text = shown(TERMINAL, |live| {
+        live.progress(&Progress::Output { call: "1".into(), tail: "one\ntwo".into() });
+        live.progress(&waiting(4, "two"));
+    });
+    assert!(text.ends_with("         | one\n         | two\n         ~ j1 train · 4.0 s · 4 lines\n"), "{text:?}");
 }

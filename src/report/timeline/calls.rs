@@ -49,6 +49,10 @@ impl Timeline {
                 String::new()
             };
         }
+        if let Some(place) = self.waited.iter().position(|waited| waited == call_id) {
+            self.waited.swap_remove(place);
+            return self.woken(outcome);
+        }
         let at_once = outcome.status == Status::Ok && outcome.output.is_none() && outcome.duration_ms < AT_ONCE_MS;
         if at_once && self.detail == Detail::Live {
             return String::new();
@@ -60,6 +64,17 @@ impl Timeline {
         });
         let words = in_words(outcome, self.style);
         self.output(outcome) + &self.note(&format!("{words}{}", whose.unwrap_or_default()))
+    }
+
+    /// The output that a wait brought: what happened, and when, has been said.
+    fn woken(&self, outcome: &Outcome) -> String {
+        if self.detail == Detail::Full {
+            return self.output(outcome);
+        }
+        let lines: Vec<&str> =
+            outcome.text.lines().filter(|line| !(line.starts_with('[') && line.ends_with(']'))).collect();
+        let room = if self.detail == Detail::Live && !has_failed(outcome) { Some(WENT_WELL) } else { self.room() };
+        self.quoted(&cut(&lines.join("\n"), room))
     }
 
     /// A claim, which need not be true: in a live view its summary is shown only where nobody else will print it.
@@ -113,7 +128,10 @@ impl Timeline {
             Detail::Live | Detail::Normal => printed(outcome),
             Detail::Full => outcome.text.trim_end(),
         };
-        let text = cut(text, room);
+        self.quoted(&cut(text, room))
+    }
+
+    fn quoted(&self, text: &str) -> String {
         let lead = format!("{:GUTTER$}{}", "", self.style.dim("| "));
         let lines = text.split('\n').filter(|_| !text.is_empty());
         lines.map(|line| self.page.line(&lead, GUTTER + 2, line, |piece| self.style.dim(piece))).collect()

@@ -1,9 +1,11 @@
 //! Jobs, waits and what was noticed, in the timeline.
 
 use super::super::outcome::WIDEST;
-use super::super::style::{duration, one_line};
-use super::{Detail, Timeline};
-use crate::domain::{BoxUsage, Exit, Finding, Job, JobEnd, JobId, SessionName, WaitRecord, WakeCause, seconds_words};
+use super::super::style::{duration, elapsed, one_line};
+use super::{Detail, LABEL, TEXT, Timeline};
+use crate::domain::{
+    BoxUsage, Event, Exit, Finding, Job, JobEnd, JobId, SessionName, WaitRecord, WakeCause, seconds_words,
+};
 
 impl Timeline {
     pub(super) fn job_started(&self, job: &Job) -> String {
@@ -33,7 +35,8 @@ impl Timeline {
     }
 
     /// What woke the model, and when.
-    pub(super) fn waited(&self, wait: &WaitRecord) -> String {
+    pub(super) fn waited(&mut self, wait: &WaitRecord) -> String {
+        self.waited.push(wait.call_id.clone());
         let mut words = format!("{} after {}", one_line(&wait.what, WIDEST), duration(wait.waited_ms));
         if wait.suspended_ms > 0 {
             words.push_str(&format!(", and {} suspended", duration(wait.suspended_ms)));
@@ -47,6 +50,25 @@ impl Timeline {
                 self.line("wait", &format!("{}: {words}", wait.cause.words()))
             }
         }
+    }
+
+    /// A line that says how a wait stands that has gone on for so long since the last entry.
+    pub(in super::super) fn heartbeat(&self, waited_ms: u64, standing: &str) -> String {
+        let gutter = self.style.dim(&format!("{:>7}  ", elapsed(self.totals.wall_ms + waited_ms)));
+        self.page.paragraph(&format!("{gutter}{:<LABEL$}", "waiting"), TEXT, standing)
+    }
+
+    /// Whether what goes on goes on beside this event: it is no step of the run's own work.
+    pub(in super::super) fn is_beside(&self, event: &Event) -> bool {
+        matches!(
+            event,
+            Event::JobStarted { .. }
+                | Event::JobNoted { .. }
+                | Event::JobEnded { .. }
+                | Event::PersonTyped { .. }
+                | Event::SessionClosed { .. }
+                | Event::Noticed { .. }
+        )
     }
 
     pub(super) fn person_typed(&self, session: &SessionName) -> String {
