@@ -6,6 +6,8 @@ mod errors;
 mod excerpt;
 mod lines;
 mod logbook;
+mod matching;
+mod monitor;
 mod output;
 mod plain;
 mod prompt;

@@ -1,8 +1,9 @@
 //! What a program that waits for input wants, told from its name, the terminal's modes and what stands on the screen.
 
+use super::screen::screen_of;
 use super::{Terminal, TerminalError};
 use crate::domain::{InputKind, SessionName};
-use crate::guest::Foreground;
+use crate::guest::{Client, Foreground};
 
 /// Longest piece of a prompt that is told, in characters.
 const LONGEST: usize = 200;
@@ -103,16 +104,24 @@ impl Terminal {
     /// # Errors
     /// [`TerminalError::Guest`], `Refused` with `Unknown` for a session that is not open.
     pub async fn look(&self, session: &SessionName) -> Result<Look, TerminalError> {
-        let foreground = self.guest().foreground(session).await?;
-        if foreground.at_prompt || foreground.waits_for_input == Some(false) {
-            return Ok(Look { foreground, input: None });
-        }
-        let screen = self.screen(session).await?;
-        let shown = if screen.alternate { screen.lines.len() } else { screen.cursor.1 + 1 };
-        let lines = &screen.lines[..shown.min(screen.lines.len())];
-        let input = classify(&foreground, lines, screen.alternate);
-        Ok(Look { foreground, input })
+        look(self.guest(), session).await
     }
+}
+
+/// Looks whether the foreground of a session waits for input, and for what.
+///
+/// # Errors
+/// [`TerminalError::Guest`], `Refused` with `Unknown` for a session that is not open.
+pub(super) async fn look(client: &Client, session: &SessionName) -> Result<Look, TerminalError> {
+    let foreground = client.foreground(session).await?;
+    if foreground.at_prompt || foreground.waits_for_input == Some(false) {
+        return Ok(Look { foreground, input: None });
+    }
+    let screen = screen_of(client, session).await?;
+    let shown = if screen.alternate { screen.lines.len() } else { screen.cursor.1 + 1 };
+    let lines = &screen.lines[..shown.min(screen.lines.len())];
+    let input = classify(&foreground, lines, screen.alternate);
+    Ok(Look { foreground, input })
 }
 
 /// What a program that waits for input wants, and what stands where the cursor is; None if nothing waits.

@@ -51,10 +51,23 @@ impl Terminal {
 
     /// What is known of an open session.
     pub(super) async fn session_info(&self, session: &SessionName) -> Result<SessionInfo, TerminalError> {
-        let known = self.sessions().await?.into_iter().find(|info| info.session == *session);
-        let unknown = || Refusal { kind: RefusalKind::Unknown, what: format!("there is no session `{session}`") };
-        known.ok_or_else(|| GuestError::Refused(unknown()).into())
+        info_of(self.guest(), session).await
     }
+}
+
+/// The screen of a session as it stands now.
+///
+/// # Errors
+/// [`TerminalError::Guest`], `Refused` with `Unknown` for a session that is not open.
+pub(super) async fn screen_of(client: &Client, session: &SessionName) -> Result<Screen, TerminalError> {
+    let info = info_of(client, session).await?;
+    Ok(read(client, &info).await?)
+}
+
+async fn info_of(client: &Client, session: &SessionName) -> Result<SessionInfo, TerminalError> {
+    let known = client.sessions().await?.into_iter().find(|info| info.session == *session);
+    let unknown = || Refusal { kind: RefusalKind::Unknown, what: format!("there is no session `{session}`") };
+    known.ok_or_else(|| GuestError::Refused(unknown()).into())
 }
 
 async fn read(client: &Client, info: &SessionInfo) -> Result<Screen, GuestError> {

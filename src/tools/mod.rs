@@ -11,6 +11,7 @@ mod facts;
 mod finish;
 mod path;
 mod read_file;
+mod ready;
 mod registry;
 mod shell;
 mod tmux;

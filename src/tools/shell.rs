@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Outcome, SessionName, Status};
+use crate::domain::{Outcome, Progress, Readiness, SessionName, Status};
 use crate::terminal::{CommandSpec, JobWish, Terminal, TerminalError};
 
 use super::facts::{command_outcome, job_outcome};
+use super::ready::{self, Ready};
+use super::wait::seconds;
+use super::{Attention, CallNames};
 
 /// Arguments of `shell`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -33,6 +35,9 @@ pub struct Args {
     /// True for a service: it is not expected to end by itself; null for false.
     #[serde(default)]
     pub service: Option<bool>,
+    /// What shows that it is ready; the call returns when that has passed, or has not in time. Null: nothing.
+    #[serde(default)]
+    pub ready: Option<Ready>,
 }
 
 impl Args {
@@ -48,40 +53,66 @@ const LONGEST_YIELD_S: f64 = 86_400.0;
 /// Runs the command, or goes on waiting for the one that runs.
 pub(super) async fn run(
     args: &Args,
-    id: &str,
+    names: CallNames<'_>,
     terminal: &Terminal,
-    progress: &mut (dyn FnMut(String) + Send),
-    cancel: &CancellationToken,
+    progress: &mut (dyn FnMut(Progress) + Send),
+    attention: &Attention,
 ) -> Result<Outcome, TerminalError> {
-    let (session, yield_after) = match (SessionName::new(args.session_or_main()), yield_after(args)) {
-        (Ok(session), Ok(yield_after)) => (session, yield_after),
-        (Err(error), _) => return Ok(Outcome::words(Status::Malformed, format!("session: {error}"))),
-        (_, Err(text)) => return Ok(Outcome::words(Status::Malformed, text)),
+    let asked = match Asked::read(args) {
+        Ok(asked) => asked,
+        Err(text) => return Ok(Outcome::words(Status::Malformed, text)),
     };
+    let Asked { session, yield_after, readiness } = asked;
+    let is_service = args.service == Some(true) || readiness.is_some();
+    let wish = JobWish { expected_s: args.expected_s, service: is_service, readiness: readiness.clone() };
+    let mut tail = |tail| progress(Progress::Output { call: names.call.to_owned(), tail });
     let report = match &args.command {
-        None => terminal.resume(&session, yield_after, progress, cancel).await?,
-        Some(command) if command.trim().is_empty() => {
-            let text = "command: is empty; null goes on waiting for the command that runs";
-            return Ok(Outcome::words(Status::Malformed, text));
-        }
+        None => terminal.resume(&session, yield_after, &mut tail, attention.token()).await?,
         Some(command) => {
-            let (id, command, cwd) = (id.to_owned(), command.clone().into_bytes(), args.cwd.clone());
-            terminal
-                .run(CommandSpec { id, session: session.clone(), command, cwd, yield_after }, progress, cancel)
-                .await?
+            let (id, command, cwd) = (names.work.to_owned(), command.clone().into_bytes(), args.cwd.clone());
+            // Whether it is ready is waited for as with any other job.
+            let yield_after = if readiness.is_some() { Duration::ZERO } else { yield_after };
+            let spec = CommandSpec { id, session: session.clone(), command, cwd, yield_after };
+            terminal.run(spec, &mut tail, attention.token()).await?
         }
     };
-    let wish = JobWish { expected_s: args.expected_s, service: args.service == Some(true), readiness: None };
-    Ok(match terminal.board().keep(&report, &session, wish) {
-        Some(job) => job_outcome(&report, job.id),
-        None => command_outcome(&report),
-    })
+    match terminal.board().keep(&report, &session, wish) {
+        Some(job) if readiness.is_some() && job.readiness == readiness => {
+            ready::of_job(job.id, terminal, progress, attention).await
+        }
+        Some(job) => Ok(job_outcome(&report, job.id)),
+        None => match readiness {
+            Some(readiness) => ready::of_ended(&report, &readiness, terminal, progress, attention).await,
+            None => Ok(command_outcome(&report)),
+        },
+    }
 }
 
-fn yield_after(args: &Args) -> Result<Duration, String> {
-    match args.yield_s {
-        None => Ok(DEFAULT_YIELD),
-        Some(seconds) if (0.0..=LONGEST_YIELD_S).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        Some(seconds) => Err(format!("yield_s: {seconds} is not between 0 and {LONGEST_YIELD_S}")),
+/// What is asked for, checked.
+struct Asked {
+    session: SessionName,
+    yield_after: Duration,
+    readiness: Option<Readiness>,
+}
+
+impl Asked {
+    fn read(args: &Args) -> Result<Self, String> {
+        let session = SessionName::new(args.session_or_main()).map_err(|error| format!("session: {error}"))?;
+        if args.command.as_ref().is_some_and(|command| command.trim().is_empty()) {
+            return Err("command: is empty; null goes on waiting for the command that runs".to_owned());
+        }
+        let yield_after = match args.yield_s {
+            None => DEFAULT_YIELD,
+            Some(seconds) if (0.0..=LONGEST_YIELD_S).contains(&seconds) => Duration::from_secs_f64(seconds),
+            Some(seconds) => return Err(format!("yield_s: {seconds} is not between 0 and {LONGEST_YIELD_S}")),
+        };
+        if let Some(expected) = args.expected_s {
+            seconds("expected_s", expected)?;
+        }
+        let readiness = args.ready.as_ref().map(Ready::read).transpose()?;
+        if readiness.is_some() && args.command.is_none() {
+            return Err("ready: belongs to the call that starts the command; wait has conditions of its own".to_owned());
+        }
+        Ok(Self { session, yield_after, readiness })
     }
 }

@@ -11,6 +11,9 @@ use crate::terminal::{Terminal, TerminalError};
 
 use super::Attention;
 
+pub(super) use spec::{port_number, seconds, status_code, url};
+pub(super) use told::{heading, new_output};
+
 /// Arguments of `wait`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -110,8 +110,7 @@ impl Workbench {
         let outcome = match action {
             Action::Shell(args) => {
                 facts.extend(self.session(args).await?.map(opened));
-                let mut tail = |tail| progress(Progress::Output { call: names.call.to_owned(), tail });
-                shell::run(args, names.work, &self.terminal, &mut tail, attention.token()).await
+                shell::run(args, names, &self.terminal, progress, attention).await
             }
             Action::Tmux(args) => match tmux::run(args, names.work, &self.run, &self.terminal, attention).await {
                 Ok(told) => {

@@ -1,20 +1,30 @@
 //! The jobs of a box: which there are, how they stand, and what happened that belongs into the record.
 
+mod entry;
 mod news;
+mod probe;
+mod usage;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch as channel;
 use tokio::task::AbortHandle;
 
+use super::monitor::DiskWatch;
 use super::{CommandReport, TerminalOptions};
 use crate::clock::Clock;
-use crate::domain::{BoxUsage, Event, Finding, Job, JobEnd, JobId, Readiness, SessionName};
+use crate::domain::{BoxUsage, Event, Finding, Job, JobId, Readiness, SessionName};
 use crate::guest::Client;
+use entry::Entry;
 use news::News;
+use usage::Samples;
+
+pub(super) use entry::Source;
+pub use entry::{JobView, ReadyState};
 
 /// The jobs of one box. Clones share it; what watches the jobs ends with the last one.
 #[derive(Debug, Clone)]
@@ -45,76 +55,13 @@ struct Shared {
     jobs: Mutex<BTreeMap<JobId, Entry>>,
     next: Mutex<u32>,
     news: News,
-    /// Counts changes of any job.
+    /// Counts changes of any job: ends, findings, readiness.
     changed: channel::Sender<u64>,
-}
-
-/// A job and what is known of it.
-#[derive(Debug, Clone)]
-struct Entry {
-    job: Job,
-    /// By [`Clock::since_boot`].
-    began: Duration,
-    /// The guest's name of its log.
-    log: String,
-    /// Up to where in the log its output was shown.
-    seen: u64,
-    end: Option<JobEnd>,
-    ready: Option<ReadyState>,
-    findings: Vec<Finding>,
-}
-
-/// Where the output of a job is.
-#[derive(Debug, Clone)]
-pub(super) struct Source {
-    /// The job.
-    pub(super) job: JobId,
-    /// The name under which the box knows it.
-    pub(super) work: String,
-    /// The guest's name of its log.
-    pub(super) log: String,
-    /// Up to where in the log its output was shown.
-    pub(super) seen: u64,
-    /// Where it ends, if it has ended.
-    pub(super) end: Option<u64>,
-}
-
-/// Where the probe of a job stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReadyState {
-    /// It has not passed yet.
-    Trying,
-    /// It has passed.
-    Ready {
-        /// Time since the job's start.
-        after: Duration,
-    },
-    /// It has not passed in time, or the job ended before.
-    NotReady {
-        /// What the last try met.
-        why: String,
-    },
-}
-
-/// A job as it stands.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JobView {
-    /// Its facts.
-    pub job: Job,
-    /// Time since its start, or how long it ran.
-    pub elapsed: Duration,
-    /// Lines that it has printed.
-    pub lines: u64,
-    /// The last of them, rendered.
-    pub last_line: String,
-    /// Progress as the job itself prints it, in words.
-    pub progress: Option<String>,
-    /// Its probe, if it has one.
-    pub ready: Option<ReadyState>,
-    /// How it ended, if it has.
-    pub end: Option<JobEnd>,
-    /// What was noticed.
-    pub findings: Vec<Finding>,
+    samples: Mutex<Samples>,
+    disks: Mutex<DiskWatch>,
+    gpu_works: AtomicBool,
+    /// When the box began to be watched, by [`Clock::since_boot`].
+    since: Duration,
 }
 
 /// What is known of a command beyond its report when it becomes a job.
@@ -133,14 +80,20 @@ impl Board {
     pub(super) fn new(client: Client, options: Arc<TerminalOptions>) -> Self {
         let shared = Arc::new(Shared {
             clock: Arc::clone(&options.clock),
+            since: options.clock.since_boot(),
             options,
             jobs: Mutex::default(),
             next: Mutex::new(1),
             news: News::default(),
             changed: channel::Sender::new(0),
+            samples: Mutex::default(),
+            disks: Mutex::default(),
+            gpu_works: AtomicBool::new(false),
         });
         let listening = tokio::spawn(news::listen(client.events(), client.mended(), Arc::clone(&shared)));
-        Self { inner: Arc::new(Inner { client, shared, tasks: Mutex::new(vec![listening.abort_handle()]) }) }
+        let sampling = tokio::spawn(usage::watch(client.clone(), Arc::clone(&shared)));
+        let tasks = Mutex::new(vec![listening.abort_handle(), sampling.abort_handle()]);
+        Self { inner: Arc::new(Inner { client, shared, tasks }) }
     }
 
     /// A name that no job has or had.
@@ -211,9 +164,18 @@ impl Board {
         self.inner.shared.news.drain()
     }
 
-    /// What the box has used so far.
+    /// What the box has used so far, from samples.
     pub fn usage(&self) -> BoxUsage {
-        BoxUsage::default()
+        let shared = &self.inner.shared;
+        let over = shared.clock.since_boot().saturating_sub(shared.since);
+        lock(&shared.samples).usage(over)
+    }
+
+    /// The same after one more sample, where the box can give one.
+    pub async fn measure(&self) -> BoxUsage {
+        // Without it the earlier ones must do.
+        let _ = usage::sample(&self.inner.client, &self.inner.shared).await;
+        self.usage()
     }
 
     /// Tells of changes of any job.
@@ -224,14 +186,13 @@ impl Board {
     /// Where the output of a job is.
     pub(super) fn source(&self, job: JobId) -> Option<Source> {
         let jobs = lock(&self.inner.shared.jobs);
-        let entry = jobs.get(&job)?;
-        Some(Source {
-            job,
-            work: entry.job.work.clone(),
-            log: entry.log.clone(),
-            seen: entry.seen,
-            end: entry.end.as_ref().map(|end| entry.job.offset + end.size_bytes),
-        })
+        jobs.get(&job).map(Entry::source)
+    }
+
+    /// What was noticed about jobs, stands, and was not taken before.
+    pub(super) fn take_findings(&self) -> Vec<(JobId, Finding)> {
+        let mut jobs = lock(&self.inner.shared.jobs);
+        jobs.values_mut().flat_map(|entry| entry.untold.drain(..).map(|finding| (entry.job.id, finding))).collect()
     }
 
     /// Notes that the output of a job was shown up to that place of its log.
@@ -260,38 +221,37 @@ impl Board {
         let job = entry.job.clone();
         lock(&shared.jobs).insert(job.id, entry);
         shared.news.push(Event::JobStarted { job: job.clone() });
-        let watching = tokio::spawn(watch::watch(self.inner.client.clone(), Arc::clone(shared), job));
         let mut tasks = lock(&self.inner.tasks);
         tasks.retain(|task| !task.is_finished());
-        tasks.push(watching.abort_handle());
+        let client = &self.inner.client;
+        if let Some(readiness) = job.readiness.clone() {
+            let probing = probe::watch(client.clone(), Arc::clone(shared), job.clone(), readiness);
+            tasks.push(tokio::spawn(probing).abort_handle());
+        }
+        tasks.push(tokio::spawn(watch::watch(client.clone(), Arc::clone(shared), job)).abort_handle());
     }
 }
 
 impl Shared {
     fn entry(&self, job: Job, began: Duration, seen: u64) -> Entry {
         let log = job.log.strip_prefix(&format!("{}/", self.options.logs)).unwrap_or(&job.log).to_owned();
-        let ready = job.readiness.as_ref().map(|_| ReadyState::Trying);
-        Entry { job, began, log, seen, end: None, ready, findings: Vec::new() }
+        Entry::new(job, began, log, seen)
+    }
+
+    /// Notes something about a job.
+    fn note(&self, job: JobId, finding: Finding) {
+        if let Some(entry) = lock(&self.jobs).get_mut(&job) {
+            entry.findings.push(finding.clone());
+            if finding.is_problem() && entry.end.is_none() {
+                entry.untold.push(finding.clone());
+            }
+        }
+        self.news.push(Event::JobNoted { job, finding });
+        self.touch();
     }
 
     fn touch(&self) {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
-    }
-}
-
-impl Entry {
-    fn view(&self, now: Duration) -> JobView {
-        let ran = self.end.as_ref().map(|end| Duration::from_millis(end.duration_ms));
-        JobView {
-            job: self.job.clone(),
-            elapsed: ran.unwrap_or_else(|| now.saturating_sub(self.began)),
-            lines: 0,
-            last_line: String::new(),
-            progress: None,
-            ready: self.ready.clone(),
-            end: self.end.clone(),
-            findings: self.findings.clone(),
-        }
     }
 }
 

@@ -69,7 +69,7 @@ impl<'a> Engine<'a> {
                 let WaitFor::Output { pattern, .. } = &self.spec.conditions[nth] else { return };
                 self.condition(Some(job), format!("output of {job} matches `{pattern}`: {line}"));
             }
-            Seen::Met(nth, what) => self.condition(None, format!("{}: {what}", self.spec.conditions[nth].words())),
+            Seen::Met(nth, what) => self.condition(None, self.spec.conditions[nth].met_words(&what)),
             Seen::CannotWatch(nth, why) => {
                 let what = format!("cannot wait for {}: {why}", self.spec.conditions[nth].words());
                 self.fire(Fired { cause: WakeCause::Problem, what, job: None, failed: true, exit: None });
@@ -80,19 +80,13 @@ impl<'a> Engine<'a> {
                 }
             }
             Seen::NotReady(job, why) => {
-                let what = format!("{job} is not ready: {why}");
-                let cause = if self.waits_for_ready(job) { WakeCause::Condition } else { WakeCause::Problem };
-                if cause == WakeCause::Condition || self.spec.problems {
+                // Whoever waits for something else is told by the finding.
+                if self.waits_for_ready(job) {
+                    let (cause, what) = (WakeCause::Condition, format!("{job} is not ready: {why}"));
                     self.fire(Fired { cause, what, job: Some(job), failed: true, exit: None });
                 }
             }
-            Seen::Found(job, finding) => {
-                if self.spec.problems && finding.is_problem() && !matches!(finding, Finding::NotReady { .. }) {
-                    let what = format!("{job} {}", words_of(&finding));
-                    let cause = WakeCause::Problem;
-                    self.fire(Fired { cause, what, job: Some(job), failed: false, exit: None });
-                }
-            }
+            Seen::Found(job, finding) => self.found(job, &finding),
             Seen::Woken(cause, what) => self.fire(Fired { cause, what, job: None, failed: false, exit: None }),
         }
         self.look(now);
@@ -154,11 +148,24 @@ impl<'a> Engine<'a> {
                 _ => {}
             }
         }
-        let expected = |condition: &WaitFor| matches!(condition, WaitFor::AllEnd(jobs) if jobs.contains(&job));
+        // Of what may leave a service behind the probe is the judge.
+        let expected = |condition: &WaitFor| match condition {
+            WaitFor::AllEnd(jobs) => jobs.contains(&job),
+            WaitFor::Ready(of) => *of == job && !failed,
+            _ => false,
+        };
         let is_expected = self.spec.conditions.iter().any(expected);
-        let concerns = self.named.is_empty() || self.named.contains(&job);
+        let concerns = if self.named.is_empty() { self.spec.any_end } else { self.named.contains(&job) };
         if concerns && (!is_expected || (failed && self.spec.problems)) {
             self.fire(fired(WakeCause::JobEnded));
+        }
+    }
+
+    fn found(&mut self, job: JobId, finding: &Finding) {
+        let failed = matches!(finding, Finding::NotReady { .. });
+        if self.spec.problems && finding.is_problem() && !(failed && self.waits_for_ready(job)) {
+            let what = format!("{job}: {}", finding.words());
+            self.fire(Fired { cause: WakeCause::Problem, what, job: Some(job), failed, exit: None });
         }
     }
 
@@ -181,24 +188,5 @@ impl<'a> Engine<'a> {
     /// The first one counts.
     fn fire(&mut self, fired: Fired) {
         self.fired.get_or_insert(fired);
-    }
-}
-
-/// A finding in words that follow the job's name.
-pub(super) fn words_of(finding: &Finding) -> String {
-    match finding {
-        Finding::Ready { after_ms } => format!("is ready after {:.1} s", *after_ms as f64 / 1e3),
-        Finding::NotReady { why } => format!("is not ready: {why}"),
-        Finding::Stalled { silent_ms, .. } => {
-            format!("stalls: no output, no processor time and no input or output for {} s", silent_ms / 1000)
-        }
-        Finding::Diverged { metric, line } => format!("diverges: {metric} in `{line}`"),
-        Finding::RepeatedErrors { count, line } => format!("repeats an error, {count} times so far: {line}"),
-        Finding::DiskFilling { path, free_bytes, full_in_s } => {
-            let soon =
-                full_in_s.map_or(String::new(), |seconds| format!(", full in about {} min", seconds.div_ceil(60)));
-            format!("fills the disk of {path}: {} MB left{soon}", free_bytes / 1_000_000)
-        }
-        Finding::NeedsInput { kind, prompt } => format!("waits for {}: {prompt}", kind.words()),
     }
 }

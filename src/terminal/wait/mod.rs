@@ -18,7 +18,7 @@ use crate::guest::{Condition, FileChange};
 /// What is waited for: the first of the conditions that is met ends the wait.
 #[derive(Debug, Clone, Default)]
 pub struct WaitSpec {
-    /// The conditions; without any, the end of any job.
+    /// The conditions.
     pub conditions: Vec<WaitFor>,
     /// Time after which it ends at the latest, suspension of the machine included.
     pub deadline: Option<Duration>,
@@ -26,6 +26,8 @@ pub struct WaitSpec {
     pub until: Option<Timestamp>,
     /// Whether signs of a problem end it, too.
     pub problems: bool,
+    /// Whether the end of any job does where the conditions name none.
+    pub any_end: bool,
 }
 
 /// Something that can be waited for.
@@ -52,7 +54,12 @@ pub enum WaitFor {
         jobs: BTreeSet<JobId>,
     },
     /// The foreground of a session waits for something to be typed.
-    Input(SessionName),
+    Input {
+        /// The session.
+        session: SessionName,
+        /// The job that runs in it.
+        job: Option<JobId>,
+    },
     /// Something that the guest sees.
     Seen(Condition),
 }
@@ -64,7 +71,8 @@ impl WaitFor {
             Self::AnyEnd(jobs) | Self::AllEnd(jobs) => jobs.clone(),
             Self::Output { jobs, .. } | Self::Silence { jobs, .. } => jobs.clone(),
             Self::Ready(job) => BTreeSet::from([*job]),
-            Self::Input(_) | Self::Seen(_) => BTreeSet::new(),
+            Self::Input { job, .. } => job.iter().copied().collect(),
+            Self::Seen(_) => BTreeSet::new(),
         }
     }
 
@@ -78,8 +86,19 @@ impl WaitFor {
             Self::Silence { lasting, jobs } => {
                 format!("{} s without output of {}", lasting.as_secs_f64(), list(jobs, " and "))
             }
-            Self::Input(session) => format!("session {session} to wait for input"),
-            Self::Seen(condition) => in_words(condition),
+            Self::Input { session, .. } => format!("session {session} to wait for input"),
+            Self::Seen(condition) => in_words(condition).0,
+        }
+    }
+
+    /// What has happened when it is met, in words; `what` was seen.
+    fn met_words(&self, what: &str) -> String {
+        match self {
+            Self::Input { session, .. } => format!("session {session} {what}"),
+            Self::Seen(condition) => format!("{} ({what})", in_words(condition).1),
+            Self::AnyEnd(_) | Self::AllEnd(_) | Self::Ready(_) | Self::Output { .. } | Self::Silence { .. } => {
+                format!("{}: {what}", self.words())
+            }
         }
     }
 }
@@ -88,23 +107,21 @@ fn list(jobs: &BTreeSet<JobId>, between: &str) -> String {
     jobs.iter().map(JobId::to_string).collect::<Vec<_>>().join(between)
 }
 
-fn in_words(condition: &Condition) -> String {
-    match condition {
-        Condition::Input { session } => format!("session {session} to wait for input"),
-        Condition::Port { host, port } => format!("port {host}:{port} to accept connections"),
-        Condition::Http { url, status: Some(status) } => format!("{url} to answer {status}"),
-        Condition::Http { url, status: None } => format!("{url} to answer"),
-        Condition::File { path, change: FileChange::Exists } => format!("{path} to be there"),
-        Condition::File { path, change: FileChange::Changes } => format!("{path} to change"),
-        Condition::File { path, change: FileChange::Gone } => format!("{path} to be gone"),
-        Condition::CpuIdle { below_percent, for_ms } => idle("the processors", *below_percent, *for_ms),
-        Condition::GpuIdle { below_percent, for_ms } => idle("the GPUs", *below_percent, *for_ms),
-    }
-}
-
-fn idle(what: &str, below_percent: f64, for_ms: u64) -> String {
-    let seconds = Duration::from_millis(for_ms).as_secs_f64();
-    format!("{what} to be below {below_percent} % for {seconds} s")
+/// A condition as what is waited for, and as what has happened.
+fn in_words(condition: &Condition) -> (String, String) {
+    let (subject, waited, met) = match condition {
+        Condition::Input { session } => (format!("session {session}"), "to wait for input", "waits for input"),
+        Condition::Port { host, port } => {
+            (format!("port {host}:{port}"), "to accept connections", "accepts connections")
+        }
+        Condition::Http { url, .. } => (url.clone(), "to answer", "answers"),
+        Condition::File { path, change: FileChange::Exists } => (path.clone(), "to be there", "is there"),
+        Condition::File { path, change: FileChange::Changes } => (path.clone(), "to change", "has changed"),
+        Condition::File { path, change: FileChange::Gone } => (path.clone(), "to be gone", "is gone"),
+        Condition::CpuIdle { .. } => ("the processors".to_owned(), "to be idle", "are idle"),
+        Condition::GpuIdle { .. } => ("the GPUs".to_owned(), "to be idle", "are idle"),
+    };
+    (format!("{subject} {waited}"), format!("{subject} {met}"))
 }
 
 /// What ended a wait.

@@ -1,6 +1,7 @@
 //! A wait under way: watches until the engine says that it is over, then gathers what is new.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::{Engine, Seen};
@@ -8,8 +9,9 @@ use super::sources::Sources;
 use super::{Fired, JobNews, WaitFor, WaitReport, WaitSpec};
 use crate::clock::Reading;
 use crate::domain::{JobId, WaitProgress, WakeCause};
-use crate::guest::GuestError;
-use crate::terminal::board::{JobView, ReadyState};
+use crate::guest::{GuestError, Phase};
+use crate::terminal::board::{Board, JobView, ReadyState};
+use crate::terminal::matching::Matching;
 use crate::terminal::output::{self, Place};
 use crate::terminal::{Excerpt, ExcerptBudget, Terminal, TerminalError};
 
@@ -40,13 +42,15 @@ impl Terminal {
         loop {
             changes.borrow_and_update();
             let now = Reading::of(&**clock);
-            for seen in known.news(&self.board.jobs()) {
+            for seen in known.news(&self.board, spec) {
                 engine.see(seen, &now);
             }
             engine.look(&now);
             if engine.fired().is_some() {
                 break;
             }
+            // Made before anybody is told that it waits: a clock that is moved then must not be missed.
+            let look = clock.sleep(engine.next_look(&now));
             progress(self.standing(spec, &engine, &begun, &now));
             tokio::select! {
                 biased;
@@ -54,12 +58,28 @@ impl Terminal {
                 seen = sources.next() => engine.see(seen?, &Reading::of(&**clock)),
                 (cause, what) = &mut interrupted => engine.see(Seen::Woken(cause, what), &now),
                 () = self.client.gone() => return Err(GuestError::Gone.into()),
-                () = clock.sleep(engine.next_look(&now)) => {}
+                () = look => {}
             }
         }
         drop(sources);
         let fired = engine.fired().expect("the loop ended with it").clone();
+        let fired = self.met_at_last(spec, fired).await?;
         self.told(spec, fired, begun).await
+    }
+
+    /// A job whose end came first may have printed what was waited for as its last words.
+    async fn met_at_last(&self, spec: &WaitSpec, fired: Fired) -> Result<Fired, TerminalError> {
+        let Some(job) = fired.job.filter(|_| fired.cause == WakeCause::JobEnded) else { return Ok(fired) };
+        for condition in &spec.conditions {
+            let WaitFor::Output { pattern, jobs } = condition else { continue };
+            let Some(source) = self.board.source(job).filter(|_| jobs.contains(&job)) else { continue };
+            let (client, clock, from) = (self.client.clone(), Arc::clone(&self.options.clock), source.seen);
+            if let Some(line) = Matching::new(client, clock, source, from).first(pattern).await? {
+                let what = format!("output of {job} matches `{pattern}`: {line}; then {}", fired.what);
+                return Ok(Fired { cause: WakeCause::Condition, what, ..fired });
+            }
+        }
+        Ok(fired)
     }
 
     fn standing(&self, spec: &WaitSpec, engine: &Engine<'_>, begun: &Reading, now: &Reading) -> WaitProgress {
@@ -105,16 +125,21 @@ impl Terminal {
     /// What is new of a job's output, which counts as shown from now on.
     async fn job_news(&self, view: JobView, budget: ExcerptBudget) -> Result<JobNews, TerminalError> {
         let Some(source) = self.board.source(view.job.id) else { return Ok(unread(view)) };
-        let end = match source.end {
-            Some(end) => end,
-            None => self.client.command(&source.work).await?.log_size,
+        let (begins, end) = match source.end {
+            Some(end) => (source.seen, end),
+            None => {
+                let state = self.client.command(&source.work).await?;
+                // What a shell prints before it begins is not the job's.
+                let begins = if matches!(state.phase, Phase::Queued) { state.log_size } else { state.offset };
+                (source.seen.max(begins), state.log_size)
+            }
         };
         let log = format!("{}/{}", self.options.logs, source.log);
         let place =
             Place { log: &source.log, offset: source.seen, end, shown_log: &log, is_final: source.end.is_some() };
         let excerpt = output::excerpt(&self.client, &place, None, self.options.size, budget).await?;
         self.board.mark_seen(view.job.id, end);
-        Ok(JobNews { view, new_bytes: end.saturating_sub(source.seen), excerpt })
+        Ok(JobNews { view, new_bytes: end.saturating_sub(begins), excerpt })
     }
 }
 
@@ -129,40 +154,34 @@ fn millis(duration: Duration) -> u64 {
 /// What the engine has been told of the jobs.
 struct Known {
     ended: BTreeSet<JobId>,
-    told_ready: BTreeSet<JobId>,
-    findings: BTreeMap<JobId, usize>,
+    ready: BTreeSet<JobId>,
 }
 
 impl Known {
-    /// What was there before the wait is no news, but for the jobs that it names.
+    /// An end before the wait is no news, but of the jobs that it names.
     fn new(terminal: &Terminal, spec: &WaitSpec) -> Self {
         let named: BTreeSet<JobId> = spec.conditions.iter().flat_map(WaitFor::jobs).collect();
-        let jobs = terminal.board.jobs();
-        let ended = jobs.iter().filter(|view| view.end.is_some()).map(|view| view.job.id);
-        Self {
-            ended: ended.filter(|job| !named.contains(job)).collect(),
-            told_ready: BTreeSet::new(),
-            findings: jobs.iter().map(|view| (view.job.id, view.findings.len())).collect(),
-        }
+        let ended = terminal.board.jobs().into_iter().filter(|view| view.end.is_some()).map(|view| view.job.id);
+        Self { ended: ended.filter(|job| !named.contains(job)).collect(), ready: BTreeSet::new() }
     }
 
-    fn news(&mut self, jobs: &[JobView]) -> Vec<Seen> {
+    fn news(&mut self, board: &Board, spec: &WaitSpec) -> Vec<Seen> {
         let mut news = Vec::new();
-        for view in jobs {
+        if spec.problems {
+            news.extend(board.take_findings().into_iter().map(|(job, finding)| Seen::Found(job, finding)));
+        }
+        for view in board.jobs() {
             let job = view.job.id;
-            let state = match &view.ready {
-                Some(ReadyState::Ready { after }) => Some(Seen::Ready(job, *after)),
-                Some(ReadyState::NotReady { why }) => Some(Seen::NotReady(job, why.clone())),
+            let state = match view.ready {
+                Some(ReadyState::Ready { after }) => Some(Seen::Ready(job, after)),
+                Some(ReadyState::NotReady { why }) => Some(Seen::NotReady(job, why)),
                 Some(ReadyState::Trying) | None => None,
             };
             if let Some(state) = state
-                && self.told_ready.insert(job)
+                && self.ready.insert(job)
             {
                 news.push(state);
             }
-            let known = self.findings.entry(job).or_default();
-            news.extend(view.findings[*known..].iter().map(|finding| Seen::Found(job, finding.clone())));
-            *known = view.findings.len();
             if let Some(end) = &view.end
                 && self.ended.insert(job)
             {

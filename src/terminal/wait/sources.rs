@@ -9,16 +9,14 @@ use tokio::task::JoinSet;
 use super::WaitFor;
 use super::engine::Seen;
 use crate::clock::Clock;
-use crate::domain::JobId;
+use crate::domain::SessionName;
 use crate::guest::{Client, Condition, GuestError};
 use crate::terminal::board::{Board, Source};
-use crate::terminal::lines::LineReader;
+use crate::terminal::matching::Matching;
+use crate::terminal::prompt;
 
 /// Output is looked at this often at most while it pours.
 const PACE: Duration = Duration::from_millis(20);
-
-/// Most bytes that are read at once.
-const PIECE: u64 = 256 << 10;
 
 /// Tasks that watch; they end when it is dropped.
 pub(super) struct Sources {
@@ -47,9 +45,8 @@ impl Sources {
                         tasks.spawn(watch.for_growth(tell.clone()));
                     }
                 }
-                WaitFor::Input(session) => {
-                    let condition = Condition::Input { session: session.clone() };
-                    tasks.spawn(ask(nth, client.clone(), condition, tell.clone()));
+                WaitFor::Input { session, .. } => {
+                    tasks.spawn(ask_for_input(nth, client.clone(), session.clone(), tell.clone()));
                 }
                 WaitFor::Seen(condition) => {
                     tasks.spawn(ask(nth, client.clone(), condition.clone(), tell.clone()));
@@ -88,6 +85,21 @@ async fn ask(nth: usize, client: Client, condition: Condition, tell: Tell) {
     let _ = tell.send(seen).await;
 }
 
+/// The same for input, and what it is for.
+async fn ask_for_input(nth: usize, client: Client, session: SessionName, tell: Tell) {
+    let seen = match client.met(Condition::Input { session: session.clone() }).await {
+        Ok(met) => {
+            // It may have been answered meanwhile.
+            let asked = prompt::look(&client, &session).await.ok().and_then(|look| look.input);
+            let what = asked.map(|(kind, prompt)| format!("waits for {}: {prompt}", kind.words()));
+            Ok(Seen::Met(nth, what.unwrap_or_else(|| format!("waits for input ({})", met.what))))
+        }
+        Err(GuestError::Refused(refusal)) => Ok(Seen::CannotWatch(nth, refusal.what)),
+        Err(gone) => Err(gone),
+    };
+    let _ = tell.send(seen).await;
+}
+
 /// The output of one job.
 struct Watch {
     nth: usize,
@@ -118,51 +130,11 @@ impl Watch {
     }
 
     async fn for_match(self, pattern: regex::Regex, tell: Tell) {
-        let seen = self.matched(&pattern).await;
+        let (job, from) = (self.source.job, self.source.seen);
+        let mut matching = Matching::new(self.client, self.clock, self.source, from);
+        let seen = matching.first(&pattern).await.map(|line| line.map(|line| Seen::Matched(self.nth, job, line)));
         if let Some(seen) = seen.transpose() {
             let _ = tell.send(seen).await;
-        }
-    }
-
-    /// The first line that matches; None when the output has ended without one.
-    async fn matched(&self, pattern: &regex::Regex) -> Result<Option<Seen>, GuestError> {
-        let (job, nth): (JobId, usize) = (self.source.job, self.nth);
-        let mut reader = LineReader::new();
-        let mut at = self.source.seen;
-        loop {
-            if self.source.end.is_some_and(|end| at >= end) {
-                return Ok(None);
-            }
-            let growth = async {
-                // A prompt has no line feed: the beginning of a line counts when nothing follows at once.
-                let rests = self.clock.sleep(PACE);
-                tokio::select! {
-                    biased;
-                    size = self.client.growth(&self.source.log, at) => return size.map(Some),
-                    () = rests, if reader.has_rest() => {}
-                }
-                Ok(None)
-            };
-            match growth.await? {
-                Some(_) => {}
-                None => {
-                    if let Some(line) = reader.rest().filter(|line| pattern.is_match(line)) {
-                        return Ok(Some(Seen::Matched(nth, job, line)));
-                    }
-                    self.client.growth(&self.source.log, at).await?;
-                }
-            }
-            let most = self.source.end.map_or(PIECE, |end| PIECE.min(end - at));
-            let piece = self.client.read_log(&self.source.log, at, most).await?;
-            at += piece.len() as u64;
-            for line in reader.feed(&piece) {
-                if pattern.is_match(&line.text) {
-                    return Ok(Some(Seen::Matched(nth, job, line.text)));
-                }
-            }
-            if (piece.len() as u64) < PIECE {
-                self.clock.sleep(PACE).await;
-            }
         }
     }
 }

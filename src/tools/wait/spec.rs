@@ -54,7 +54,7 @@ pub(super) fn spec(args: &Args, known: &Known<'_>) -> Result<WaitSpec, String> {
         conditions.push(WaitFor::Silence { lasting, jobs });
     }
     if let Some(name) = &args.input {
-        conditions.push(WaitFor::Input(known.session("input", name)?));
+        conditions.push(known.input(name)?);
     }
     conditions.extend(seen(args, known.workspace)?.into_iter().map(WaitFor::Seen));
     let deadline = args.deadline_s.map(|deadline| seconds("deadline_s", deadline)).transpose()?;
@@ -63,7 +63,7 @@ pub(super) fn spec(args: &Args, known: &Known<'_>) -> Result<WaitSpec, String> {
         seconds("expected_s", expected)?;
     }
     let problems = args.wake_on != Some(WakeOn::Conditions);
-    let spec = WaitSpec { conditions, deadline, until, problems };
+    let spec = WaitSpec { conditions, deadline, until, problems, any_end: true };
     known.must_end(&spec)?;
     Ok(spec)
 }
@@ -102,16 +102,16 @@ impl Known<'_> {
         Ok(live)
     }
 
-    fn session(&self, place: &str, name: &str) -> Result<SessionName, String> {
-        let by_id = name.parse::<JobId>().ok().and_then(|id| self.jobs.iter().find(|view| view.job.id == id));
-        if let Some(view) = by_id {
-            return Ok(view.job.session.clone());
+    fn input(&self, name: &str) -> Result<WaitFor, String> {
+        let live = self.live().find(|view| view.job.id.to_string() == name || view.job.session.as_str() == name);
+        if let Some(view) = live {
+            return Ok(WaitFor::Input { session: view.job.session.clone(), job: Some(view.job.id) });
         }
         let found = self.sessions.iter().find(|session| session.as_str() == name).cloned();
-        found.ok_or_else(|| {
+        found.map(|session| WaitFor::Input { session, job: None }).ok_or_else(|| {
             let names: Vec<_> = self.sessions.iter().map(SessionName::as_str).collect();
             let there = if names.is_empty() { "there is none".to_owned() } else { names.join(", ") };
-            format!("{place}: there is no session `{}`; sessions: {there}", cut(name))
+            format!("input: no job `{0}` runs and there is no session `{0}`; sessions: {there}", cut(name))
         })
     }
 
@@ -122,7 +122,7 @@ impl Known<'_> {
     /// A wait that nothing can end makes no sense.
     fn must_end(&self, spec: &WaitSpec) -> Result<(), String> {
         let has_limit = spec.deadline.is_some() || spec.until.is_some();
-        let about_jobs = |condition: &WaitFor| !matches!(condition, WaitFor::Input(_) | WaitFor::Seen(_));
+        let about_jobs = |condition: &WaitFor| !matches!(condition, WaitFor::Input { .. } | WaitFor::Seen(_));
         if has_limit || self.live().next().is_some() || spec.conditions.iter().any(about_jobs) {
             return Ok(());
         }

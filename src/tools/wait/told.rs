@@ -72,7 +72,7 @@ fn first_line(args: &Args, report: &WaitReport) -> String {
 }
 
 /// A job in one line.
-fn heading(view: &JobView) -> String {
+pub(in crate::tools) fn heading(view: &JobView) -> String {
     let state = match &view.end {
         Some(end) => end.exit.map_or("exit unknown".to_owned(), in_words),
         None => "runs".to_owned(),
@@ -94,7 +94,8 @@ fn heading(view: &JobView) -> String {
     format!("[{}]", facts.join(" · "))
 }
 
-fn new_output(news: &JobNews) -> String {
+/// What is new of a job's output.
+pub(in crate::tools) fn new_output(news: &JobNews) -> String {
     if news.new_bytes == 0 {
         return "[no new output]".to_owned();
     }
