@@ -9,7 +9,7 @@ use super::output::{Stop, finished};
 use super::target::{of_store, store};
 use super::{Failure, Place, patch};
 use crate::clock::{Clock as _, SystemClock};
-use crate::domain::ExitReason;
+use crate::domain::{ExitReason, Verdict};
 use crate::journal::{RunState, RunSummary, StoreError};
 use crate::sandbox::changes::{ApplyError, Applying, Change, Consent, Done, Plan, Standing, plan};
 
@@ -25,7 +25,7 @@ pub(super) fn run(args: &ApplyArgs, place: &Place, out: &mut dyn Write) -> Resul
     }
     // Held until the end: what is compared below stays what another process has left.
     let applying = Applying::begin(run.path()).map_err(|error| of_apply(&error))?;
-    let asked = match find(&args.run, &args.paths, place)? {
+    let mut asked = match find(&args.run, &args.paths, place)? {
         Found::Changes(asked) => asked,
         Found::Nothing(why) => {
             let _ = writeln!(io::stderr(), "{why}");
@@ -34,9 +34,26 @@ pub(super) fn run(args: &ApplyArgs, place: &Place, out: &mut dyn Write) -> Resul
     };
     asked.print_notes();
     if !args.dry_run {
-        applying.tidy(&asked.changes).map_err(|error| of_apply(&error))?;
+        applying.tidy(&mut asked.changes).map_err(|error| of_apply(&error))?;
     }
     finished(go(args, place, &asked, &applying, out))
+}
+
+/// Applies all at the end of a run whose checks have passed, and says on standard error what came of it.
+pub(super) fn at_end(run: &str, verdict: Verdict, place: &Place) -> Result<ExitReason, Failure> {
+    if verdict != Verdict::Verified {
+        let _ = writeln!(io::stderr(), "not applied: no check has proved the result; see `agent diff {run}`");
+        return Ok(ExitReason::Done);
+    }
+    let args = ApplyArgs {
+        run: run.to_owned(),
+        paths: Vec::new(),
+        interactive: false,
+        dry_run: false,
+        force: false,
+        include_active: false,
+    };
+    self::run(&args, place, &mut io::stderr())
 }
 
 fn go(

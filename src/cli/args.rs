@@ -147,6 +147,9 @@ pub(super) struct DoArgs {
     /// Leaves the services that the model has marked running at the end, and their box with them
     #[arg(long)]
     pub(super) keep_services: bool,
+    /// Brings the changes of the project to the host when every check has passed, as `agent apply` does
+    #[arg(long)]
+    pub(super) apply: bool,
     /// Exits with 8 when the result was not proved by a check
     #[arg(long)]
     pub(super) require_verified: bool,

@@ -9,7 +9,7 @@ use super::launch::{Over, Task, prepare};
 use super::observers::{Observers, Shared};
 use super::person::{Keyboard, Leave, Nobody, Signals};
 use super::settings::{Flags, Settings};
-use super::{Failure, Place, view};
+use super::{Failure, Place, apply, view};
 use crate::agent::Person;
 use crate::config::OutputFormat;
 use crate::domain::{ExitReason, RunMode, Verdict};
@@ -48,13 +48,24 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
     let require_verified = args.require_verified;
     let live = Shared::new(if json.is_some() { view::live_beside_json(place) } else { view::live(place) });
     let over = attempt(&args, &settings, place, live.clone(), json.clone(), starter).await;
-    if let Some(json) = json {
-        return told_as_json(&json, over, require_verified);
+    let ended = over.as_ref().ok().map(|over| (over.closing.run_dir.clone(), over.ending.verdict));
+    let reason = match json {
+        Some(json) => told_as_json(&json, over, require_verified)?,
+        None => {
+            let over = over?;
+            view::print_end(&over, place);
+            view::print_answer(&over, live.with(|live| live.has_shown(&over.ending.answer)), place)?;
+            reason(&over, require_verified)
+        }
+    };
+    match ended.filter(|_| args.apply) {
+        None => Ok(reason),
+        Some((run_dir, verdict)) => {
+            let run = run_dir.rsplit('/').next().unwrap_or_default();
+            let applied = apply::at_end(run, verdict, place)?;
+            Ok(if applied == ExitReason::Done { reason } else { applied })
+        }
     }
-    let over = over?;
-    view::print_end(&over, place);
-    view::print_answer(&over, live.with(|live| live.has_shown(&over.ending.answer)), place)?;
-    Ok(reason(&over, require_verified))
 }
 
 type Json = Shared<JsonOutput<io::Stdout>>;

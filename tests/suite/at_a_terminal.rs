@@ -150,3 +150,42 @@ fn a_person_looks_into_a_run_from_another_terminal_and_takes_part_when_asked_to(
     assert_eq!(run.child.wait().unwrap().exit_code(), 0);
     stage.verifies();
 }
+
+#[test]
+fn a_person_is_asked_of_each_change_and_what_runs_by_itself_is_never_among_all() {
+    let stage = Stage::new();
+    crate::diff::ran(
+        &stage,
+        "echo new >a; echo new >b; printf \"evil\\033[2J\\n\" >.envrc; echo new >c; echo 2 >data.txt",
+    );
+    let mut apply = Terminal::run(&stage, &["apply", "last", "--interactive"]);
+    apply.until("+evil\\e[2J");
+    apply.until("careful: it runs by itself on the host: direnv runs it");
+    apply.until("quit: ");
+    apply.type_keys("perhaps\r");
+    apply.until("quit: ");
+    apply.type_keys("n\r");
+    apply.until("apply a (");
+    apply.until("quit: ");
+    apply.type_keys("y\r");
+    apply.until("apply b (");
+    apply.until("quit: ");
+    apply.type_keys("\r");
+    apply.until("apply c (");
+    apply.until("quit: ");
+    apply.type_keys("a\r");
+    apply.until("3 applied");
+    assert_eq!(apply.child.wait().unwrap().exit_code(), 0);
+    let at = |name: &str| stage.project().join(name);
+    assert!(at("a").exists() && at("c").exists() && !at("b").exists() && !at(".envrc").exists());
+    assert_eq!(std::fs::read_to_string(at("data.txt")).unwrap(), "2\n");
+    let mut again = Terminal::run(&stage, &["apply", "last", "-i"]);
+    again.until("quit: ");
+    again.type_keys("y\r");
+    again.until("apply b (");
+    again.until("quit: ");
+    again.type_keys("q\r");
+    again.until("1 applied");
+    assert_eq!(again.child.wait().unwrap().exit_code(), 0);
+    assert!(at(".envrc").exists() && !at("b").exists());
+}

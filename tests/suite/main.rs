@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that can not go on fails, and says where")]
 
 mod aimock;
+mod apply;
 mod at_a_terminal;
 mod bad_input;
 mod boxless;
 mod containers;
 mod desk;
+mod diff;
 mod engines;
 mod flood;
 mod goal;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::beneath::Node;
@@ -25,7 +26,7 @@ const PENDING: &str = "applying.json";
 /// Held by whoever applies.
 const LOCK: &str = "apply.lock";
 /// Most files that wait for their renaming.
-const BATCH: usize = 256;
+const BATCH: usize = 4096;
 /// Most bytes that wait for it.
 const BATCH_BYTES: u64 = 256 << 20;
 /// Up to this many files are synced one by one; beyond, their file system is synced as a whole.
@@ -102,21 +103,25 @@ impl Applying {
         }
     }
 
-    /// Removes the unfinished files that an attempt has left which was cut short.
+    /// Takes up an attempt that was cut short: removes what it has not finished, and knows directories that it made, but
+    /// did not come to close, as its own.
     ///
     /// # Errors
-    /// [`ApplyError::Record`] when one can't be removed.
-    pub fn tidy(&self, changes: &Changes) -> Result<(), ApplyError> {
+    /// [`ApplyError::Record`] when something can't be removed.
+    pub fn tidy(&self, changes: &mut Changes) -> Result<(), ApplyError> {
         let failed = |source| ApplyError::Record { path: self.run_dir.clone(), source };
-        let Ok(json) = fs::read(self.run_dir.join(PENDING)) else { return Ok(()) };
-        let pending: Vec<Pending> = serde_json::from_slice(&json).unwrap_or_default();
-        for path in pending.iter().filter_map(|pending| STANDARD.decode(&pending.path_base64).ok()) {
-            let path = Path::new(std::ffi::OsStr::from_bytes(&path));
+        let pending = self.pending();
+        let decoded = pending.iter().filter_map(|pending| STANDARD.decode(&pending.path_base64).ok());
+        let paths: HashSet<PathBuf> = decoded.map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(&path))).collect();
+        for path in &paths {
             if let Ok(spot) = Spot::open(&changes.host, path) {
                 spot.clear().map_err(failed)?;
             }
         }
-        fs::remove_file(self.run_dir.join(PENDING)).map_err(failed)
+        for change in changes.list.iter_mut().filter(|change| paths.contains(&change.path)) {
+            change.meanwhile &= change.kind != ChangeKind::Mode || !is_directory(change.new.as_ref());
+        }
+        Ok(())
     }
 
     /// Applies the changes of these numbers, which a [`super::Plan`] has found clear; `now` stamps the record.
@@ -126,13 +131,16 @@ impl Applying {
     pub fn apply(&self, changes: &Changes, clear: &[usize], now: jiff::Timestamp) -> Result<Done, ApplyError> {
         let failed = |source| ApplyError::Record { path: self.run_dir.clone(), source };
         if clear.is_empty() {
-            return Ok(Done::default());
+            let is_finished = !changes.list.iter().any(|change| change.meanwhile);
+            return if is_finished { self.forget() } else { Ok(()) }.map(|()| Done::default()).map_err(failed);
         }
         let mut record = already_applied(&self.run_dir);
-        let pending: Vec<Pending> = clear
-            .iter()
-            .map(|&index| Pending { path_base64: STANDARD.encode(changes.list[index].path.as_os_str().as_bytes()) })
-            .collect();
+        let mut pending = self.pending();
+        pending.extend(
+            clear.iter().map(|&index| Pending {
+                path_base64: STANDARD.encode(changes.list[index].path.as_os_str().as_bytes()),
+            }),
+        );
         write_whole(&self.run_dir, PENDING, &pending).map_err(failed)?;
         let mut work = Work { changes, batch: Vec::new(), bytes: 0, done: Vec::new(), dirs: HashSet::new() };
         let stopped = work.all(clear).err();
@@ -151,10 +159,30 @@ impl Applying {
             });
         }
         write_whole(&self.run_dir, APPLIED, &record).map_err(failed)?;
-        fs::remove_file(self.run_dir.join(PENDING)).map_err(failed)?;
+        if stopped.is_none() {
+            self.forget().map_err(failed)?;
+        }
         let mut applied: Vec<usize> = work.done.into_iter().map(|(index, _)| index).collect();
         applied.sort_unstable();
         Ok(Done { applied, stopped })
+    }
+}
+
+impl Applying {
+    /// What was under way when an attempt was cut short.
+    fn pending(&self) -> Vec<Pending> {
+        fs::read(self.run_dir.join(PENDING))
+            .ok()
+            .and_then(|json| serde_json::from_slice(&json).ok())
+            .unwrap_or_default()
+    }
+
+    /// Nothing is under way any more.
+    fn forget(&self) -> io::Result<()> {
+        match fs::remove_file(self.run_dir.join(PENDING)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -166,11 +194,9 @@ pub fn already_applied(run_dir: &Path) -> Vec<Applied> {
 /// Which change could not be applied, and why.
 type Stop = (usize, String);
 
-/// A file that waits for its renaming.
+/// A file that waits for its renaming. Its directory is opened anew then: thousands may wait.
 struct Waiting {
     index: usize,
-    spot: Spot,
-    file: File,
     sha256: Option<String>,
 }
 
@@ -186,9 +212,9 @@ struct Work<'a> {
 impl Work<'_> {
     fn all(&mut self, clear: &[usize]) -> Result<(), Stop> {
         let result = self.steps(clear);
-        for waiting in self.batch.drain(..) {
+        for waiting in std::mem::take(&mut self.batch) {
             // Stopped before its turn.
-            let _ = waiting.spot.clear();
+            let _ = self.spot(waiting.index).and_then(|spot| spot.clear());
         }
         let synced = self.sync_directories();
         match (result, synced, clear.last()) {
@@ -219,7 +245,13 @@ impl Work<'_> {
         // Last, since a directory that may not be written to could not be filled.
         let makes = |index: &&usize| is_directory(list[**index].new.as_ref());
         for &index in clear.iter().rev().filter(makes) {
-            self.set_mode(index).map_err(|error| (index, error.to_string()))?;
+            let change = &list[index];
+            if change.kind != ChangeKind::Mode {
+                self.set_mode(index).map_err(|error| (index, error.to_string()))?;
+            } else if !change.new.as_ref().is_some_and(is_writable) {
+                self.set_mode(index).map_err(|error| (index, error.to_string()))?;
+                self.done.push((index, None));
+            }
         }
         Ok(())
     }
@@ -231,10 +263,11 @@ impl Work<'_> {
         let stop = |error: WriteError| (index, error.to_string());
         let at = |error: io::Error| (index, error.to_string());
         if change.kind == ChangeKind::Mode {
-            if new.node != Node::Directory {
+            // A directory that is closed comes last: it could not be filled. One that is opened comes first, for the same.
+            if new.node != Node::Directory || is_writable(new) {
                 self.set_mode(index).map_err(|error| (index, error.to_string()))?;
+                self.done.push((index, None));
             }
-            self.done.push((index, None));
             return Ok(());
         }
         let spot = Spot::open(&self.changes.host, &change.path).map_err(at)?;
@@ -242,13 +275,13 @@ impl Work<'_> {
             Node::File => {
                 let content = self.changes.new_content(change).map_err(at)?;
                 let written = spot.write_file(&content, new.mode);
-                let (file, sha256) = written.map_err(|error| {
+                let sha256 = written.map_err(|error| {
                     // A disk that is full is no fuller afterwards.
                     let _ = spot.clear();
                     (index, error.to_string())
                 })?;
                 self.bytes += content.size_bytes().min(BATCH_BYTES);
-                self.batch.push(Waiting { index, spot, file, sha256 });
+                self.batch.push(Waiting { index, sha256 });
                 if self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES {
                     self.flush()?;
                 }
@@ -259,7 +292,7 @@ impl Work<'_> {
                 self.done.push((index, None));
             }
             Node::Directory => {
-                spot.write_directory().map_err(at)?;
+                spot.write_directory(new.mode).map_err(at)?;
                 self.commit(index, &spot).map_err(stop)?;
                 self.done.push((index, None));
             }
@@ -271,23 +304,30 @@ impl Work<'_> {
     /// Makes the contents of the files that wait last, then renames each to its place.
     fn flush(&mut self) -> Result<(), Stop> {
         let Some(first) = self.batch.first() else { return Ok(()) };
-        let at = first.index;
-        let synced = match self.batch.len() {
-            1..=SINGLY => self.batch.iter().try_for_each(|waiting| waiting.file.sync_data()),
-            _ => sync_all(&first.file),
-        };
-        synced.map_err(|error| (at, error.to_string()))?;
+        let stop = |index: usize| move |error: io::Error| (index, error.to_string());
+        if self.batch.len() <= SINGLY {
+            for waiting in &self.batch {
+                self.spot(waiting.index).and_then(|spot| spot.sync()).map_err(stop(waiting.index))?;
+            }
+        } else {
+            let root = self.changes.host.at(Path::new(""), OFlags::RDONLY);
+            root.and_then(sync_all).map_err(stop(first.index))?;
+        }
         self.bytes = 0;
         let mut waiting = std::mem::take(&mut self.batch).into_iter();
-        while let Some(Waiting { index, spot, sha256, .. }) = waiting.next() {
-            if let Err(error) = self.commit(index, &spot) {
-                let _ = spot.clear();
+        while let Some(Waiting { index, sha256 }) = waiting.next() {
+            let committed = self.spot(index).map_err(WriteError::from).and_then(|spot| self.commit(index, &spot));
+            if let Err(error) = committed {
                 self.batch = waiting.collect();
                 return Err((index, error.to_string()));
             }
             self.done.push((index, sha256));
         }
         Ok(())
+    }
+
+    fn spot(&self, index: usize) -> io::Result<Spot> {
+        Spot::open(&self.changes.host, &self.changes.list[index].path)
     }
 
     fn commit(&mut self, index: usize, spot: &Spot) -> Result<(), WriteError> {
@@ -326,7 +366,7 @@ impl Work<'_> {
     }
 
     fn sync_directories(&self) -> io::Result<()> {
-        let open = |dir: &PathBuf| self.changes.host.at(dir, rustix::fs::OFlags::RDONLY);
+        let open = |dir: &PathBuf| self.changes.host.at(dir, OFlags::RDONLY);
         match self.dirs.len() {
             0 => Ok(()),
             // One that was removed itself has nothing left to sync.
@@ -340,6 +380,10 @@ impl Work<'_> {
 
 fn is_directory(meta: Option<&Meta>) -> bool {
     meta.is_some_and(|meta| meta.node == Node::Directory)
+}
+
+fn is_writable(meta: &Meta) -> bool {
+    meta.mode & 0o300 == 0o300
 }
 
 fn write_whole(dir: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {

@@ -42,6 +42,18 @@ pub(super) struct Opened {
     pub(super) workspace: PathBuf,
     /// Paths of the host that the box does not show.
     pub(super) hidden: Vec<PathBuf>,
+    /// Whether an engine made the overlay, perhaps as another user.
+    #[serde(default)]
+    pub(super) by_engine: bool,
+}
+
+/// Who makes a box's overlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::sandbox) enum Maker {
+    /// This program.
+    Own,
+    /// A container engine.
+    Engine,
 }
 
 impl Opened {
@@ -189,8 +201,8 @@ impl Listing {
     /// Notes the opening of a box over `workspace` in its directory, and begins the list.
     ///
     /// Where the disk takes neither, later changes of the host are known by less; that is no reason to have no box.
-    pub(in crate::sandbox) fn begin(dir: &Path, workspace: &Path, hidden: &[PathBuf]) -> Option<Self> {
-        let begun = begin(dir, workspace, hidden);
+    pub(in crate::sandbox) fn begin(dir: &Path, workspace: &Path, hidden: &[PathBuf], maker: Maker) -> Option<Self> {
+        let begun = begin(dir, workspace, hidden, maker);
         if let Err(error) = &begun {
             tracing::warn!(%error, "the state of the workspace is not noted");
         }
@@ -208,15 +220,18 @@ impl Listing {
     }
 }
 
-fn begin(dir: &Path, workspace: &Path, hidden: &[PathBuf]) -> io::Result<Listing> {
-    let workspace = workspace.canonicalize()?;
+fn begin(dir: &Path, named: &Path, hidden: &[PathBuf], maker: Maker) -> io::Result<Listing> {
+    let workspace = named.canonicalize()?;
+    // Without links too, however the workspace was named.
+    let real = |path: &PathBuf| path.strip_prefix(named).map_or_else(|_| path.clone(), |below| workspace.join(below));
     let new = dir.join("opened.new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(b"\n")?;
     let stamp = file.metadata()?;
     let opened = Opened {
         at_ns: stamp.ctime().wrapping_mul(1_000_000_000).wrapping_add(stamp.ctime_nsec()),
-        hidden: hidden.iter().filter(|path| path.starts_with(&workspace)).cloned().collect(),
+        hidden: hidden.iter().map(real).filter(|path| path.starts_with(&workspace)).collect(),
+        by_engine: maker == Maker::Engine,
         workspace: workspace.clone(),
     };
     file.write_all(&serde_json::to_vec(&opened)?)?;
@@ -288,7 +303,7 @@ mod tests {
         for name in ["same", "edited", "removed", "replaced"] {
             fs::write(work.join(name), name).expect("a file");
         }
-        Listing::begin(&dir, &work, &[]).expect("begun").settle().await;
+        Listing::begin(&dir, &work, &[], Maker::Own).expect("begun").settle().await;
         fs::write(work.join("edited"), "EDITED").expect("a file");
         fs::remove_file(work.join("removed")).expect("removed");
         fs::write(work.join("new"), "new").expect("a file");
@@ -325,7 +340,7 @@ mod tests {
         fs::create_dir_all(&dir).expect("a directory");
         fs::create_dir_all(&work).expect("a directory");
         fs::write(work.join("file"), "x").expect("a file");
-        Listing::begin(&dir, &work, &[]).expect("begun").settle().await;
+        Listing::begin(&dir, &work, &[], Maker::Own).expect("begun").settle().await;
         let list = fs::read(dir.join(LIST)).expect("a list");
         fs::write(dir.join(LIST), &list[..list.len() / 2]).expect("cut");
         assert!(!Base::load(&dir, None, None).is_complete());

@@ -206,17 +206,14 @@ fn wait_for_children(list: &[Change], standings: &mut [Standing]) {
 
 /// Nothing is made in a directory that is not made, or removed from one that was to become something else.
 fn wait_for_parents(list: &[Change], standings: &mut [Standing]) {
-    let decides = |change: &Change| {
-        matches!(change.kind, ChangeKind::Type)
-            || (change.kind == ChangeKind::Added && change.new.as_ref().is_some_and(|new| new.node == Node::Directory))
-    };
     let mut missing: HashSet<&Path> = HashSet::new();
     for (change, standing) in list.iter().zip(standings.iter_mut()) {
         let waits = change.path.ancestors().skip(1).any(|above| missing.contains(above));
         if *standing == Standing::Clear && waits {
             *standing = Standing::Waits("the directory that it is in is not applied");
         }
-        if *standing != Standing::Clear && decides(change) {
+        let decides = matches!(change.kind, ChangeKind::Type | ChangeKind::Added);
+        if *standing != Standing::Clear && decides {
             missing.insert(&change.path);
         }
     }

@@ -10,6 +10,8 @@ mod check;
 mod copied;
 mod runs_itself;
 mod system;
+#[cfg(test)]
+mod tests;
 mod upper;
 mod write;
 
@@ -21,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::apply::{Applied, ApplyError, Applying, Done, already_applied};
 use self::base::{Base, Mark, Opened};
-pub(super) use self::base::{LIST, Listing, OPENED};
+pub(super) use self::base::{LIST, Listing, Maker, OPENED};
 use self::beneath::Beneath;
 pub use self::beneath::{Meta, Node};
 pub use self::check::{Consent, Plan, Standing, plan};
@@ -168,6 +170,14 @@ impl Changes {
             return Err(ChangesError::NotHere);
         } else {
             changes.read_layers(&dir, &layers)?;
+            let by_engine = opened.as_ref().is_some_and(|opened| opened.by_engine);
+            if by_engine && !rustix::process::geteuid().is_root() {
+                changes.notes.push(
+                    "an engine's box: directories that were removed and made anew may look like changed ones; run as root \
+                     to be sure"
+                        .to_owned(),
+                );
+            }
             changes.list.sort_by(|a, b| a.path.cmp(&b.path));
             let paths: HashSet<&Path> = changes.list.iter().map(|change| change.path.as_path()).collect();
             let base = Base::load(&dir, opened_ns, Some(&paths));
@@ -201,13 +211,6 @@ impl Changes {
             let index = self.layers.len();
             let walk = upper::Walk { upper: &tree, host: &self.host, marks, layer: index };
             walk.run(&upper, &below, &mut self.list).map_err(failed)?;
-            if marks == upper::Marks::Unreadable {
-                self.notes.push(
-                    "another user's box: directories that were removed and made anew look like changed ones; run as root to \
-                     be sure"
-                        .to_owned(),
-                );
-            }
             self.layers.push(tree);
         }
         Ok(())

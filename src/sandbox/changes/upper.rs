@@ -20,29 +20,14 @@ pub(super) enum Marks {
     Trusted,
     /// Also those that overlays of ordinary users keep.
     User,
-    /// Root's, and this process can't read them.
-    Unreadable,
 }
 
 impl Marks {
-    /// From who made the box's layers, and who asks.
+    /// From who made the box's layers: what root's overlays keep, nobody else can set.
     pub(super) fn of(dir: &Path) -> Self {
-        let own = rustix::process::geteuid();
-        let owner = |path: PathBuf| fs::metadata(path).map_or(0, |meta| meta.uid());
-        if owner(dir.join("u")) == 0 {
-            return if own.is_root() { Self::Trusted } else { Self::Unreadable };
-        }
-        // A user's engine that runs as root leaves its own directory in the user's.
-        let by_root = dir.join(super::KEPT).exists() && !own.is_root() && holds_roots(&dir.join("u"));
-        if by_root { Self::Unreadable } else { Self::User }
+        let owner = fs::metadata(dir.join("u")).map_or(0, |meta| meta.uid());
+        if owner == 0 { Self::Trusted } else { Self::User }
     }
-}
-
-/// Whether anything at the top of the layers belongs to root.
-fn holds_roots(layers: &Path) -> bool {
-    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
-    let is_roots = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|meta| meta.uid() == 0);
-    entries(layers).any(|layer| entries(&layer.path()).any(|entry| is_roots(&entry)))
 }
 
 /// Where in a layer the workspace's changes begin, and which part of the workspace they are.
@@ -75,6 +60,8 @@ pub(super) struct Walk<'a> {
 struct Pair {
     upper: PathBuf,
     host: PathBuf,
+    /// Whether a directory above is opaque: then this one is too, though it need not be marked.
+    opaque: bool,
 }
 
 impl Walk<'_> {
@@ -86,7 +73,9 @@ impl Walk<'_> {
         if self.upper.stat(upper)?.is_none() {
             return Ok(());
         }
-        let mut open = vec![Pair { upper: upper.to_owned(), host: below.to_owned() }];
+        let is_opaque = |path: &Path| self.upper.dir(path).is_ok_and(|dir| self.is_opaque(&dir));
+        let opaque = upper.ancestors().skip(1).any(is_opaque);
+        let mut open = vec![Pair { upper: upper.to_owned(), host: below.to_owned(), opaque }];
         self.upper.dir(upper)?;
         while let Some(pair) = open.pop() {
             let dir = match self.upper.dir(&pair.upper) {
@@ -104,6 +93,7 @@ impl Walk<'_> {
     fn directory(&self, dir: &OpenDir, pair: &Pair, open: &mut Vec<Pair>, out: &mut Vec<Change>) -> io::Result<()> {
         // None where the host has no such directory, or may not be read: then there is nothing to hide either.
         let host = self.host.dir(&pair.host).ok();
+        let opaque = pair.opaque || self.is_opaque(dir);
         let names = dir.names()?;
         for name in &names {
             let Some(stat) = dir.stat(name)? else { continue };
@@ -116,10 +106,10 @@ impl Walk<'_> {
             let inside = join(&pair.upper, name);
             self.entry(&path, &inside, &stat, old.as_ref(), out);
             if Meta::of(&stat).node == Node::Directory {
-                open.push(Pair { upper: inside, host: path });
+                open.push(Pair { upper: inside, host: path, opaque });
             }
         }
-        if let Some(host) = host.filter(|_| self.is_opaque(dir)) {
+        if let Some(host) = host.filter(|_| opaque) {
             for name in host.names()?.iter().filter(|name| names.binary_search(name).is_err()) {
                 let old = host.stat(name)?;
                 self.deleted(&join(&pair.host, name), old.as_ref(), out);

@@ -98,15 +98,26 @@ impl Spot {
         }
     }
 
-    /// Writes a file under the temporary name; it is not synced. Returns it with its content's SHA-256.
-    pub(super) fn write_file(&self, content: &Content, mode: u32) -> io::Result<(File, Option<String>)> {
+    /// Writes a file under the temporary name; it is not synced. Returns its content's SHA-256.
+    pub(super) fn write_file(&self, content: &Content, mode: u32) -> io::Result<Option<String>> {
         self.clear()?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat(&self.dir, &self.temporary, flags, Mode::from_raw_mode(0o600))?);
         let sha256 = copy(content, &file)?;
         self.keep_of_old(&file)?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))?;
-        Ok((file, sha256))
+        Ok(sha256)
+    }
+
+    /// Makes the file with the temporary name last.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.dir, &self.temporary, flags, Mode::empty()) {
+            Ok(fd) => Ok(rustix::fs::fdatasync(fd)?),
+            // Its mode lets nobody read it.
+            Err(Errno::ACCESS) => sync_all(&self.dir),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Gives the new file what else the old one has: its owner, where that may be given, and attributes that users set.
@@ -142,10 +153,11 @@ impl Spot {
         Ok(rustix::fs::symlinkat(OsStr::from_bytes(target), &self.dir, &self.temporary)?)
     }
 
-    /// Makes a directory under the temporary name, which its owner alone may enter until it has its mode.
-    pub(super) fn write_directory(&self) -> io::Result<()> {
+    /// Makes a directory under the temporary name, with its mode but so that its owner can fill it.
+    pub(super) fn write_directory(&self, mode: u32) -> io::Result<()> {
         self.clear()?;
-        Ok(rustix::fs::mkdirat(&self.dir, &self.temporary, Mode::from_raw_mode(0o700))?)
+        rustix::fs::mkdirat(&self.dir, &self.temporary, Mode::from_raw_mode(0o700))?;
+        self.mode_of(&self.temporary, mode | 0o700)
     }
 
     /// Puts what has the temporary name into its place, at once.
@@ -175,8 +187,12 @@ impl Spot {
     /// Sets the permissions of the file or directory that is there, which is no link. Of a directory the set-id and sticky
     /// bits that the host gave it stay.
     pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.mode_of(&self.name, mode)
+    }
+
+    fn mode_of(&self, name: &OsStr, mode: u32) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.dir, &self.name, flags, Mode::empty())?;
+        let fd = rustix::fs::openat(&self.dir, name, flags, Mode::empty())?;
         let now = rustix::fs::fstat(&fd)?.st_mode;
         let kept = match now & libc::S_IFMT {
             libc::S_IFDIR => now & 0o7000,
@@ -253,7 +269,7 @@ mod tests {
         sparse.write_all_at(b"data", 4 << 20).expect("written");
         let host = Beneath::open(place.path()).expect("there");
         let spot = Spot::open(&host, Path::new("to")).expect("there");
-        let (_, sha256) = spot.write_file(&content(&from), 0o6755).expect("written");
+        let sha256 = spot.write_file(&content(&from), 0o6755).expect("written");
         spot.commit(Before::Nothing).expect("in its place");
         let to = fs::metadata(place.path().join("to")).expect("there");
         assert_eq!((to.len(), to.mode() & 0o7777), (8 << 20, 0o755));
@@ -271,7 +287,7 @@ mod tests {
         File::create(&from).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
         let host = Beneath::open(place.path()).expect("there");
         let spot = Spot::open(&host, Path::new("to")).expect("there");
-        assert_eq!(spot.write_file(&content(&from), 0o644).expect("written").1, None);
+        assert_eq!(spot.write_file(&content(&from), 0o644).expect("written"), None);
         spot.commit(Before::Nothing).expect("in its place");
         assert!(super::super::is_equal(&content(&from), &content(&place.path().join("to"))).expect("readable"));
     }
@@ -304,7 +320,7 @@ mod tests {
         spot.write_file(&content(&place.path().join("new")), 0o644).expect("written");
         spot.commit(Before::Exchanged).expect("in its place");
         assert_eq!(fs::read(place.path().join("spot")).expect("a file now"), b"new");
-        spot.write_directory().expect("written");
+        spot.write_directory(0o755).expect("written");
         spot.commit(Before::Exchanged).expect("in its place");
         assert!(place.path().join("spot").is_dir());
         assert_eq!(fs::read_dir(place.path()).expect("there").count(), 2, "nothing else is left");

@@ -22,7 +22,7 @@ use super::shape::{CONTROL_DIR, Dirs, Keep, PROGRAM_DIR, SOCKET, Shape, Way};
 use super::watch;
 use crate::domain::{BoxFacts, Capability, SandboxKind};
 use crate::guest::{Client, Welcome};
-use crate::sandbox::changes::Listing;
+use crate::sandbox::changes::{Listing, Maker};
 use crate::sandbox::lifeline::ControlSocket;
 use crate::sandbox::{BoxSpec, SandboxError, secrets};
 
@@ -53,7 +53,7 @@ pub(super) async fn open(
             return Err(no_room(&dirs.all, &error));
         }
         if keep != Keep::Bind && listing.is_none() {
-            listing = Listing::begin(&dirs.all, &spec.workspace, &masks);
+            listing = Listing::begin(&dirs.all, &spec.workspace, &masks, Maker::Engine);
         }
         let program = bundle.argv(PROGRAM_DIR);
         let shape = Shape {

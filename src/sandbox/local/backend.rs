@@ -7,7 +7,7 @@ use rustix::thread::CapabilitySet;
 
 use super::{fresh, probe};
 use crate::domain::{BoxFacts, Capability, SandboxKind};
-use crate::sandbox::changes::Listing;
+use crate::sandbox::changes::{Listing, Maker};
 use crate::sandbox::launch::cgroup::{Cgroups, Standpoint};
 use crate::sandbox::launch::record::Record;
 use crate::sandbox::launch::running::Running;
@@ -77,7 +77,7 @@ async fn create(launch: Launch, spec: BoxSpec) -> Result<Running, SandboxError> 
             // Before anything runs in it: what the host changes from now on is a change meanwhile.
             let listing = match spec.bind_workspace {
                 true => None,
-                false => Listing::begin(&dir, &spec.workspace, &standing.masked),
+                false => Listing::begin(&dir, &spec.workspace, &standing.masked, Maker::Own),
             };
             let facts = facts(&spec, &record, &cgroups, standing);
             Ok(Running { facts, client, dir, record, cgroups, listing })
