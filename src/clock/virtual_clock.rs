@@ -61,7 +61,7 @@ impl Clock for VirtualClock {
         Box::pin(async move {
             if awake.wait_for(|now| *now >= until).await.is_err() {
                 // The clock is gone: it will never be moved again.
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         })
     }

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::{Shared, lock};
-use crate::domain::{BoxUsage, GpuUsage};
+use crate::clock::Reading;
+use crate::domain::{BoxUsage, Event, GpuUsage, NoticeKind, duration_words};
 use crate::guest::{BoxVitals, Client, GuestError};
 
 /// Time between samples.
@@ -16,6 +19,12 @@ const RARELY: Duration = Duration::from_secs(300);
 
 /// Above this a GPU works, in percent.
 const GPU_WORKS: f64 = 3.0;
+
+/// A machine that was suspended for less is not worth a word.
+const SUSPENDED: Duration = Duration::from_secs(10);
+
+/// The same for a clock that was set.
+const SET: Duration = Duration::from_secs(60);
 
 /// Samples, folded.
 #[derive(Debug, Default)]
@@ -55,9 +64,15 @@ impl Samples {
     }
 }
 
-/// Takes samples until the box is gone.
+/// Takes samples until the box is gone; tells on the way when the machine was suspended or its clock was set.
 pub(super) async fn watch(client: Client, shared: Arc<Shared>) {
+    let mut before = Reading::of(&*shared.clock);
     loop {
+        let now = Reading::of(&*shared.clock);
+        if let Some(text) = jump(&before, &now) {
+            shared.news.push(Event::Noticed { kind: NoticeKind::ClockJumped, text });
+        }
+        before = now;
         let pause = match sample(&client, &shared).await {
             Ok(()) => EVERY,
             Err(GuestError::Refused(_)) => RARELY,
@@ -87,10 +102,42 @@ pub(super) async fn sample(client: &Client, shared: &Shared) -> Result<(), Guest
     Ok(())
 }
 
+/// What happened to the clocks between two readings, in words; None if nothing did.
+fn jump(before: &Reading, now: &Reading) -> Option<String> {
+    let passed = SignedDuration::try_from(now.since(before)).ok()?;
+    let set = now.wall.duration_since(before.wall) - passed;
+    let suspended = now.suspended_since(before);
+    let date = now.wall.strftime("%Y-%m-%d %H:%M UTC");
+    let words = |time: Duration| duration_words(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    if suspended >= SUSPENDED {
+        return Some(format!("the machine was suspended for {}; it is now {date}", words(suspended)));
+    }
+    // Clocks are put right by little all the time.
+    let way = if set.is_positive() { "forward" } else { "back" };
+    let by = set.unsigned_abs();
+    (by >= SET).then(|| format!("the machine's clock was set {way} by {}; it is now {date}", words(by)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::guest::{DiskRoom, Gpu};
+
+    #[test]
+    fn suspended_machines_and_set_clocks_are_told_and_drift_is_not() {
+        let at = |wall: &str, awake: u64, asleep: u64| Reading {
+            wall: wall.parse().expect("a timestamp"),
+            monotonic: Duration::from_secs(awake),
+            since_boot: Duration::from_secs(awake + asleep),
+        };
+        let before = at("2026-01-01T00:00:00Z", 0, 0);
+        let after = |wall: &str, asleep| jump(&before, &at(wall, 15, asleep));
+        assert_eq!(after("2026-01-01T00:00:17Z", 0), None);
+        let told = after("2026-01-01T08:00:15Z", 8 * 3600).expect("suspended");
+        assert_eq!(told, "the machine was suspended for 8 h 00 min; it is now 2026-01-01 08:00 UTC");
+        let told = after("2025-12-31T23:00:15Z", 0).expect("set back");
+        assert_eq!(told, "the machine's clock was set back by 1 h 00 min; it is now 2025-12-31 23:00 UTC");
+    }
 
     #[test]
     fn samples_become_peaks_and_means() {

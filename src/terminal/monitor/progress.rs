@@ -116,7 +116,7 @@ impl Progress {
             parts.extend(self.percent.map(|percent| format!("{percent:.0} %")));
         }
         parts.extend(self.left().map(|left| {
-            let milliseconds = u64::try_from(left.as_secs().max(1)).unwrap_or(u64::MAX).saturating_mul(1000);
+            let milliseconds = left.as_secs().max(1).saturating_mul(1000);
             format!("about {} left", duration_words(milliseconds))
         }));
         (!parts.is_empty()).then(|| parts.join(", "))

@@ -190,3 +190,6 @@ impl<'a> Engine<'a> {
         self.fired.get_or_insert(fired);
     }
 }
+
+#[cfg(test)]
+mod tests;
