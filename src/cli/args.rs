@@ -113,6 +113,9 @@ pub(super) struct BoxArgs {
     /// Processors the box may use, such as 1.5 [config: cpus]
     #[arg(long, value_name = "N")]
     pub(super) cpus: Option<String>,
+    /// Most that the terminal logs of a run keep, such as 4GiB [default: 16GiB] [config: log_cap]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) log_cap: Option<String>,
 }
 
 /// A workspace mode as typed.

@@ -42,7 +42,8 @@ pub(super) async fn run(args: LogsArgs, place: &Place, out: &mut dyn Write) -> R
             many => return finished(list::print(&run, many, out).await),
         },
     };
-    let is_plain_name = !session.contains(['/', '\0']);
+    // As long as a file's name can be.
+    let is_plain_name = session.len() <= 200 && !session.contains(['/', '\0']);
     let log = LogReader::open(&run.sessions(), &format!("{session}.log"));
     let log = match log {
         Ok(log) if is_plain_name => log,
@@ -107,8 +108,8 @@ async fn print(
             return Ok(());
         }
         match follow.next(|| store.is_driven(run.id())).await {
-            Woken::ByRun => {}
-            Woken::ByPerson | Woken::ByReader => return Ok(()),
+            Woken::Run => {}
+            Woken::Person | Woken::Reader => return Ok(()),
         }
     }
 }

@@ -14,6 +14,7 @@ pub enum Key {
     Memory,
     Pids,
     Cpus,
+    LogCap,
     MaxTurns,
     MaxTime,
     Checks,
@@ -67,6 +68,8 @@ pub enum Value {
 
 /// The least memory in which a box's first process, a shell and a command have room.
 const LEAST_MEMORY: u64 = 32 << 20;
+/// The least room for logs in which the output of ordinary commands can be seen.
+const LEAST_LOG_CAP: u64 = 1 << 20;
 /// The fewest processes and threads with which they come up.
 const LEAST_PIDS: u64 = 16;
 
@@ -87,7 +90,7 @@ pub(super) enum Project {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
@@ -98,6 +101,7 @@ impl Key {
         Self::Memory,
         Self::Pids,
         Self::Cpus,
+        Self::LogCap,
         Self::MaxTurns,
         Self::MaxTime,
         Self::Checks,
@@ -117,6 +121,7 @@ impl Key {
             Self::Memory => "memory",
             Self::Pids => "pids",
             Self::Cpus => "cpus",
+            Self::LogCap => "log_cap",
             Self::MaxTurns => "max_turns",
             Self::MaxTime => "max_time",
             Self::Checks => "checks",
@@ -137,6 +142,7 @@ impl Key {
             Self::Memory => &["LONGHAUL_MEMORY"],
             Self::Pids => &["LONGHAUL_PIDS"],
             Self::Cpus => &["LONGHAUL_CPUS"],
+            Self::LogCap => &["LONGHAUL_LOG_CAP"],
             Self::MaxTurns => &["LONGHAUL_MAX_TURNS"],
             Self::MaxTime => &["LONGHAUL_MAX_TIME"],
             Self::OutputFormat => &["LONGHAUL_OUTPUT_FORMAT"],
@@ -150,7 +156,7 @@ impl Key {
             Self::Model | Self::BaseUrl | Self::ApiKeyEnv | Self::Image | Self::Tmux | Self::OutputFormat => {
                 Project::Nothing
             }
-            Self::Memory | Self::Pids | Self::Cpus | Self::MaxTurns | Self::MaxTime => Project::Lower,
+            Self::Memory | Self::Pids | Self::Cpus | Self::LogCap | Self::MaxTurns | Self::MaxTime => Project::Lower,
             Self::Sandbox => Project::SomeBox,
             Self::Network => Project::Off,
             Self::Checks => Project::Anything,
@@ -188,6 +194,10 @@ impl Key {
                 .filter(|size| *size >= LEAST_MEMORY)
                 .map(Value::Count)
                 .ok_or("a size such as 512MiB or 4GiB, and 32MiB at least"),
+            Self::LogCap => parse_size(text)
+                .filter(|size| *size >= LEAST_LOG_CAP)
+                .map(Value::Count)
+                .ok_or("a size such as 512MiB or 4GiB, and 1MiB at least"),
             Self::Pids => above_zero(text)
                 .filter(|pids| *pids >= LEAST_PIDS)
                 .map(Value::Count)
@@ -310,6 +320,7 @@ mod tests {
             (Key::Sandbox, "vm"),
             (Key::Network, "yes"),
             (Key::Memory, "much"),
+            (Key::LogCap, "10kB"),
             (Key::Pids, "0"),
             (Key::Cpus, "NaN"),
             (Key::MaxTurns, "4294967296"),

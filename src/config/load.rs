@@ -149,6 +149,7 @@ impl Layers {
             memory_bytes: self.take(Key::Memory, count),
             pids: self.take(Key::Pids, count),
             cpus: self.take(Key::Cpus, number),
+            log_cap_bytes: self.take(Key::LogCap, count),
             max_turns: or(self.take(Key::MaxTurns, turns), DEFAULT_MAX_TURNS),
             max_time_s: self.take(Key::MaxTime, count),
             checks: or(self.take(Key::Checks, list), Vec::new()),
@@ -238,7 +239,9 @@ fn of_toml(key: Key, value: &Spanned<DeValue<'_>>) -> Result<Value, &'static str
         }
         (Key::Checks, _) => Err("a list of commands"),
         (key, DeValue::String(text)) => key.parse(text),
-        (Key::Memory | Key::Pids | Key::Cpus | Key::MaxTurns, DeValue::Integer(number)) => key.parse(number.as_str()),
+        (Key::Memory | Key::Pids | Key::Cpus | Key::LogCap | Key::MaxTurns, DeValue::Integer(number)) => {
+            key.parse(number.as_str())
+        }
         (Key::Cpus, DeValue::Float(number)) => key.parse(number.as_str()),
         (key, _) => Err(key.parse("").err().unwrap_or("something else")),
     }

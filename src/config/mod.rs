@@ -68,6 +68,8 @@ pub struct Config {
     pub pids: Setting<Option<u64>>,
     /// Processors that the box may use.
     pub cpus: Setting<Option<f64>>,
+    /// Most bytes of all terminal logs of a run.
+    pub log_cap_bytes: Setting<Option<u64>>,
     /// Most model requests of a run.
     pub max_turns: Setting<u32>,
     /// Most time of a run, in seconds.

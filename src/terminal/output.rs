@@ -7,8 +7,8 @@ use super::render::lines;
 use super::scan::Scan;
 use crate::guest::{Client, GuestError, TermSize};
 
-/// Output up to this size is rendered whole.
-const RENDERED: u64 = 4 << 20;
+/// Output up to this size is rendered whole. Of many short lines that takes some thirty times as much memory.
+const RENDERED: u64 = 512 << 10;
 
 /// How much of the beginning of larger output is rendered.
 const HEAD: u64 = 64 << 10;

@@ -21,11 +21,11 @@ const LOOKS: u32 = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Woken {
     /// Something was written, or the run is no longer driven.
-    ByRun,
+    Run,
     /// The person wants no more.
-    ByPerson,
+    Person,
     /// Nobody reads what is printed.
-    ByReader,
+    Reader,
 }
 
 /// A watch on a run's directories.
@@ -62,8 +62,8 @@ impl Follow {
             }
         };
         tokio::select! {
-            _ = self.interrupt.recv() => return Woken::ByPerson,
-            () = reader => return Woken::ByReader,
+            _ = self.interrupt.recv() => return Woken::Person,
+            () = reader => return Woken::Reader,
             ready = self.news.readable() => if let Ok(mut ready) = ready {
                 ready.clear_ready();
             },
@@ -76,7 +76,7 @@ impl Follow {
                 tokio::time::sleep(LETTING_GO).await;
             }
         }
-        Woken::ByRun
+        Woken::Run
     }
 
     /// Takes what the kernel has told; whether the run's lock was among it.
