@@ -10,6 +10,7 @@ mod boxless;
 mod containers;
 mod desk;
 mod diff;
+mod engine_cut;
 mod engines;
 mod flood;
 mod goal;
