@@ -126,6 +126,9 @@ async fn a_probe_that_never_passes_is_a_failure_that_says_what_was_met() {
         assert!(started.outcome.text.contains(words), "{}", started.outcome.text);
         assert!(kinds(&started.facts).contains(&"job_noted"), "{:?}", started.facts);
     }
+    // That has been told: it wakes nobody again.
+    let waited = desk.call("wait", json!({"exit": ["a"], "deadline_s": 1})).await;
+    assert!(waited.outcome.text.starts_with("[deadline: "), "{}", waited.outcome.text);
     desk.close().await;
 }
 

@@ -216,6 +216,13 @@ impl Board {
         }
     }
 
+    /// Notes that it was told that a job is not ready: nobody has to be woken for it any more.
+    pub(super) fn told_not_ready(&self, job: JobId) {
+        if let Some(entry) = lock(&self.inner.shared.jobs).get_mut(&job) {
+            entry.untold.retain(|finding| !matches!(finding, Finding::NotReady { .. }));
+        }
+    }
+
     fn take_in(&self, entry: Entry) {
         let shared = &self.inner.shared;
         let job = entry.job.clone();
@@ -238,9 +245,19 @@ impl Shared {
         Entry::new(job, began, log, seen)
     }
 
+    /// Notes what came of a job's probe: at once for who waits for that and for who waits for problems.
+    fn note_ready(&self, job: JobId, state: ReadyState, finding: Finding) {
+        self.note_with(job, finding, |entry| entry.ready = Some(state));
+    }
+
     /// Notes something about a job.
     fn note(&self, job: JobId, finding: Finding) {
+        self.note_with(job, finding, |_| {});
+    }
+
+    fn note_with(&self, job: JobId, finding: Finding, change: impl FnOnce(&mut Entry)) {
         if let Some(entry) = lock(&self.jobs).get_mut(&job) {
+            change(entry);
             entry.findings.push(finding.clone());
             if finding.is_problem() && entry.end.is_none() {
                 entry.untold.push(finding.clone());

@@ -69,10 +69,7 @@ pub(super) async fn watch(client: Client, shared: Arc<Shared>, job: Job, readine
             (ReadyState::NotReady { why: why.clone() }, Finding::NotReady { why })
         }
     };
-    if let Some(entry) = lock(&shared.jobs).get_mut(&job.id) {
-        entry.ready = Some(state);
-    }
-    shared.note(job.id, finding);
+    shared.note_ready(job.id, state, finding);
 }
 
 /// Tries until the probe passes; leaves in `last` what the last try met, where that is known meanwhile.

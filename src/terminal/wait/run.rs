@@ -105,6 +105,12 @@ impl Terminal {
         let ended = Reading::of(&*self.options.clock);
         let mut concerned: BTreeSet<JobId> = spec.conditions.iter().flat_map(WaitFor::jobs).collect();
         concerned.extend(fired.job);
+        // Whoever waited for a probe has now been told what came of it.
+        for condition in &spec.conditions {
+            if let WaitFor::Ready(job) = condition {
+                self.board.told_not_ready(*job);
+            }
+        }
         let (watched, others): (Vec<_>, Vec<_>) =
             self.board.jobs().into_iter().partition(|view| concerned.contains(&view.job.id));
         let others = others.into_iter().filter(|view| view.end.is_none()).collect();

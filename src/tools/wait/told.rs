@@ -56,9 +56,8 @@ fn status(report: &WaitReport) -> Status {
 fn first_line(args: &Args, report: &WaitReport) -> String {
     let fired = &report.fired;
     let why = match fired.cause {
-        WakeCause::Condition => "",
+        WakeCause::Condition | WakeCause::JobEnded => "",
         WakeCause::Deadline => "deadline: ",
-        WakeCause::JobEnded => "a job ended: ",
         WakeCause::Problem => "maybe a problem: ",
         WakeCause::Person => "a person: ",
         WakeCause::Budget => "the run's limit: ",
