@@ -53,7 +53,9 @@ async fn eight_floods_neither_stall_a_ninth_session_nor_fill_the_memory() {
 async fn what_is_over_the_limit_is_told_and_small_outputs_are_still_seen() {
     let host = Boxless::start_capped(4 << 20);
     let terminal = host.terminal().await;
-    let report = run(&terminal, "much", "yes 'forty characters of output in each line.' | head -c 20000000").await;
+    let mut much = command("much", "yes 'forty characters of output in each line.' | head -c 20000000");
+    much.yield_after = Duration::from_secs(120);
+    let report = run_spec(&terminal, much).await;
     let ReportState::Ended { exit, respawned, .. } = &report.state else { panic!("{report:?}") };
     assert!(exit.is_some_and(longhaul::domain::Exit::is_success));
     assert!(
@@ -80,13 +82,15 @@ async fn what_is_over_the_limit_is_told_and_small_outputs_are_still_seen() {
 async fn a_large_output_is_whole_in_the_log_when_its_end_is_told() {
     let host = Boxless::start(&[]);
     let terminal = host.terminal().await;
-    let report = run(&terminal, "1", "seq 1 3000000; echo the end").await;
-    assert!(report.excerpt.text.ends_with("3000000\nthe end\n"), "{}", report.excerpt.text);
+    let mut spec = command("1", "seq 1 1000000; echo the end");
+    spec.yield_after = Duration::from_secs(120);
+    let report = run_spec(&terminal, spec).await;
+    assert!(report.excerpt.text.ends_with("1000000\nthe end\n"), "{}", report.excerpt.text);
     let end = report.offset + report.size_bytes;
     let log = fs::read(host.logs().join("main.log")).expect("a log");
     let begin = usize::try_from(report.offset).expect("it fits");
     let output = &log[begin..usize::try_from(end).expect("it fits")];
-    let text: String = (1..=3_000_000).fold(String::new(), |text, n| text + &n.to_string() + "\r\n") + "the end\r\n";
+    let text: String = (1..=1_000_000).fold(String::new(), |text, n| text + &n.to_string() + "\r\n") + "the end\r\n";
     assert!(output == text.as_bytes(), "what lies in the log is not what was printed");
     let again = terminal.look_up("1", Duration::ZERO, &mut |_| {}, &CancellationToken::new()).await.expect("a report");
     assert_eq!(again.size_bytes, text.len() as u64);
