@@ -197,7 +197,10 @@ fn asks_yes_or_no(foreground: &Foreground, last: &str, before: &str) -> bool {
         return true;
     }
     // A question that was broken at the terminal's edge.
-    foreground.lines && last.chars().count() < BEHIND_QUESTION && ends_in_yes_or_no(&format!("{before}{last}"))
+    let count = |brackets: [char; 2]| before.matches(brackets).count();
+    let open = count(['(', '[']) > count([')', ']']);
+    let broken = foreground.lines && open && last.chars().count() < BEHIND_QUESTION;
+    broken && ends_in_yes_or_no(&format!("{before}{last}"))
 }
 
 /// Whether a line ends in such as `[Y/n]`, `(yes/no/[fingerprint])?`, `([y]/n)?`, `(yes)`, `yes or no`.
@@ -311,6 +314,7 @@ mod tests {
             ("bash", COOKED, "root@box:/# ", Repl),
             ("bash", COOKED, "Your name:", Other),
             ("cat", COOKED, "", Other),
+            ("cat", COOKED, "Continue? [y/N] y\n$ cat", Other),
         ];
         for (program, modes, screen, expected) in table {
             assert_eq!(kind(program, modes, screen), Some(expected), "{program}: {screen}");
