@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use portable_pty::{CommandBuilder, MasterPty, PtySize, native_pty_system};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -76,6 +77,12 @@ impl Pty {
         }
     }
 
+    /// Whether there is output that was not read yet. Asking makes the kernel hand over what is on its way.
+    pub(super) fn has_output(&self) -> bool {
+        let mut wanted = [PollFd::new(self.io.get_ref(), PollFlags::IN)];
+        poll(&mut wanted, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    }
+
     /// Types bytes; waits while the terminal's buffer is full.
     pub(super) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
@@ -109,6 +116,11 @@ impl Pty {
     /// Whether a line editor has the terminal: keys come one by one.
     pub(super) fn is_uncooked(&self) -> bool {
         self.modes().is_some_and(|modes| !modes.local_modes.contains(LocalModes::ICANON))
+    }
+
+    /// Whether Ctrl-C is a key like any other and not a signal.
+    pub(super) fn takes_ctrl_c_as_key(&self) -> bool {
+        self.modes().is_some_and(|modes| !modes.local_modes.contains(LocalModes::ISIG))
     }
 }
 

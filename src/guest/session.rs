@@ -26,7 +26,7 @@ use super::pty::{Program, Pty};
 use super::shell::{Dialect, Shell, Wrapped, title};
 use super::sight::Actor;
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, require_dir};
-use super::typing::Typing;
+use super::typing::{Typing, has_keys};
 use super::{life, proc};
 use crate::domain::{Exit, SessionName};
 use foreground::Spent;
@@ -195,6 +195,9 @@ impl Session {
     /// When too much is waiting to be read already.
     pub(super) fn type_keys(&self, keys: Bytes, by: Actor) -> Result<(), Refusal> {
         let mut inner = self.inner.borrow_mut();
+        if by == Actor::Person && !has_keys(&keys) && !inner.may_have_asked() {
+            return Ok(());
+        }
         if inner.active.is_none() {
             inner.typed_into = true;
         }
@@ -356,6 +359,14 @@ impl Session {
 }
 
 impl Inner {
+    /// Whether a program may wait for what a person's terminal says by itself: a command that takes keys one by one.
+    /// At its prompt busybox asks too, but is answered in [`Session::answer_cursor_query`]; a second answer would be
+    /// typed into the next line.
+    fn may_have_asked(&self) -> bool {
+        let runs = self.active.as_ref().map_or(!self.edits, |active| active.stage == Stage::Begun);
+        runs && self.pty.as_ref().is_some_and(|pty| pty.is_uncooked())
+    }
+
     fn new(shell: Shell, cwd: String, size: TermSize) -> Self {
         Self {
             shell,

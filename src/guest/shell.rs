@@ -76,33 +76,57 @@ impl Shell {
             (None, _) => String::new(),
             (Some(file), _) => format!("if [ -r {0} ]; then . {0}; fi\n", quote(file)),
         };
-        format!("{user}{}", self.arm(nonce, 0, ""))
+        format!("{user}{}", self.arm(nonce))
     }
 
-    /// Lines that set the marks in a shell that has none (any more). With `flag` `r` its next prompt says so.
-    pub(super) fn arm(&self, nonce: &str, seq: u64, flag: &str) -> String {
+    /// Lines that set the marks in a shell that has none.
+    fn arm(&self, nonce: &str) -> String {
+        self.arm_with(nonce, 0, "", "")
+    }
+
+    /// Lines that set the marks anew in a shell that has lost them while it ran the command of that number. Its next
+    /// prompt tells that command's exit, or that it is unknown: another shell in its place knows neither the nonce nor
+    /// the number, which are in variables that are never exported.
+    pub(super) fn rearm(&self, nonce: &str, seq: u64) -> String {
+        let first = format!(
+            "__lh_s=$? __lh_k=r\n\
+             if [ \"${{__lh_n-}}.${{__lh_q-}}\" = {nonce}.{seq} ]; then __lh_k=; fi\n\
+             \\command exec </dev/tty >/dev/tty 2>/dev/tty\n"
+        );
+        let last = format!("{} \"$__lh_s\"\n", self.own("return"));
+        format!("{}{last}", self.arm_with(nonce, seq, "$__lh_k", &first))
+    }
+
+    // The end of input is ignored: a command may leave the terminal so that every read without a key looks like it.
+    fn arm_with(&self, nonce: &str, seq: u64, flag: &str, first: &str) -> String {
         let bash = match self.dialect {
-            Dialect::Bash => {
+            Dialect::Bash => format!(
                 "\\builtin unalias builtin command . return 2>/dev/null\n\
                  \\builtin trap - DEBUG RETURN ERR\n\
-                 \\builtin shopt -s promptvars\n\
                  \\builtin set +o history\n\
                  \\builtin unset HISTFILE PROMPT_COMMAND\n\
-                 PROMPT_COMMAND='PS1=$__lh_p' PS0=''\n"
-            }
-            Dialect::Posix | Dialect::Busybox => "unset ENV\n",
+                 PROMPT_COMMAND='{PROMPT_COMMAND}' PS0='' IGNOREEOF=1000\n"
+            ),
+            Dialect::Posix | Dialect::Busybox => "unset ENV\n".to_owned(),
         };
-        // Prompts go to standard error, in busybox to standard output.
-        let streams = if flag.is_empty() { "" } else { "\\command exec >/dev/tty 2>/dev/tty\n" };
         format!(
-            "{{ \\command set +eux; }} 2>/dev/null\n\
-             {streams}{bash}\
+            "{first}{{ \\command set +eux; \\command set -o ignoreeof; }} 2>/dev/null\n\
+             {bash}\
              [ \"${{__lh_n-}}\" = {nonce} ] || \\command readonly __lh_n={nonce}\n\
              __lh_q={seq} __lh_a={flag} PS2='> ' PS4='+ '\n\
              __lh_p='{PROMPT}'\n\
              __lh_r() {{ \\command return \"$1\"; }}\n\
              PS1=$__lh_p\n"
         )
+    }
+
+    /// A builtin by a name that a command may have taken for a function of its own.
+    fn own(&self, builtin: &str) -> String {
+        match self.dialect {
+            Dialect::Bash => format!("\\builtin {builtin}"),
+            // Special builtins come before functions there.
+            Dialect::Posix | Dialect::Busybox => format!("\\{builtin}"),
+        }
     }
 
     /// What is typed so that the file at `path` is read.
@@ -114,31 +138,37 @@ impl Shell {
     /// The file around a command: says that it begins, goes to `cwd`, reads the command at `body`. A shell that closed
     /// its input or output has the terminal back before and after it.
     pub(super) fn wrapper(&self, command: &Wrapped<'_>) -> String {
-        let printf = match self.dialect {
-            Dialect::Bash => "\\builtin printf",
-            Dialect::Posix | Dialect::Busybox => "\\command printf",
+        let shown = quote(&format!("$ {}", title(command.text)));
+        let mark = format!("'\\033[A\\r\\033[J%s\\n\\033]133;C;%s;{}\\007' {shown} \"$__lh_n\"", command.seq);
+        let begins = match self.dialect {
+            // Builtins can be switched off.
+            Dialect::Bash => format!("{{ \\builtin printf {mark} || \\command printf {mark}; }}"),
+            Dialect::Posix | Dialect::Busybox => format!("\\command printf {mark}"),
         };
         let sane = if command.heal { "\\command stty sane\n" } else { "" };
         let cd = command.cwd.map_or(String::new(), |dir| {
             let cd = if self.dialect == Dialect::Bash { "\\builtin cd" } else { "\\command cd" };
-            format!("{cd} -- {} || \\return 1\n", quote(dir))
+            format!("{cd} -- {} || {} 1\n", quote(dir), self.own("return"))
         });
         let status = match command.last_status {
             0 => String::new(),
             last => format!("case $- in *e*) ;; *) __lh_r {last} ;; esac\n"),
         };
-        let prompt_command = if self.dialect == Dialect::Bash { "PROMPT_COMMAND='PS1=$__lh_p'; " } else { "" };
+        let prompt_command = match self.dialect {
+            Dialect::Bash => format!("PROMPT_COMMAND='{PROMPT_COMMAND}'; "),
+            Dialect::Posix | Dialect::Busybox => String::new(),
+        };
         format!(
             "{{ __lh_q={seq} __lh_a=\n{sane}\
              {stdout}\n\
-             {printf} '\\033[A\\r\\033[J%s\\n\\033]133;C;%s;{seq}\\007' {shown} \"$__lh_n\" >/dev/tty; }} 2>/dev/null\n\
+             {begins} >/dev/tty; }} 2>/dev/null\n\
              {cd}{status}\
              \\. {body}\n\
-             {{ __lh_s=$?; {stdin}; {stdout}; PS1=$__lh_p; {prompt_command}\\return \"$__lh_s\"; }} 2>/dev/null\n",
+             {{ __lh_s=$?; {stdin}; {stdout}; PS1=$__lh_p; {prompt_command}{back} \"$__lh_s\"; }} 2>/dev/null\n",
+            back = self.own("return"),
             seq = command.seq,
             stdin = "\\command [ -t 0 ] || \\command exec </dev/tty",
             stdout = "\\command [ -t 1 ] || \\command exec >/dev/tty",
-            shown = quote(&format!("$ {}", title(command.text))),
             body = quote(command.body),
         )
     }
@@ -170,6 +200,11 @@ pub(super) fn dialect_of(program: &str) -> Option<Dialect> {
         _ => None,
     }
 }
+
+/// What bash does before each prompt: the marks are in the prompt, which must be expanded, and the next command comes
+/// from the terminal.
+const PROMPT_COMMAND: &str =
+    "PS1=$__lh_p; \\builtin shopt -s promptvars; \\builtin [ -t 0 ] || \\builtin exec </dev/tty";
 
 /// The prompt: the end mark (`$?` is expanded as it is shown), what a careless program may have left switched on, and
 /// what a person sees.

@@ -27,7 +27,7 @@ impl Typing {
 
 /// Whether anything of it is a key: terminals also send what they are asked for (where the cursor is, what they are,
 /// their colours) and whether their window has the focus.
-fn has_keys(mut keys: &[u8]) -> bool {
+pub(super) fn has_keys(mut keys: &[u8]) -> bool {
     while let Some(rest) = after_report(keys) {
         keys = rest;
     }

@@ -8,7 +8,7 @@ use crate::guest::facts::{Refusal, RefusalKind};
 use crate::guest::input::{self, Wish};
 use crate::guest::proc::{self, Stat, Waits};
 use crate::guest::pty::Pty;
-use crate::guest::shell::dialect_of;
+use crate::guest::shell::{Dialect, dialect_of};
 use crate::guest::sight::{Foreground, Signalled, Stop};
 use crate::guest::supervisor::{refusal_of, refuse, try_signal_group};
 
@@ -115,17 +115,23 @@ impl Inner {
     fn at_prompt(&self, pty: &Pty) -> bool {
         let Some(waits) = proc::waits(self.pid) else { return self.ready && self.active.is_none() };
         let argv = proc::argv(self.pid);
-        let uncooked = pty.is_uncooked();
         if argv == self.argv {
-            return if self.edits {
-                uncooked && waits != Waits::Other
-            } else {
-                proc::at_prompt(self.shell.dialect, waits, uncooked)
-            };
+            return self.own_shell_at_prompt(pty, waits);
         }
         let dialect = dialect_of(&proc::program(argv.as_deref().unwrap_or_default()));
-        dialect.is_some_and(|dialect| proc::at_prompt(dialect, waits, uncooked))
+        dialect.is_some_and(|dialect| proc::at_prompt(dialect, waits, is_edited(pty, dialect)))
     }
+
+    /// Whether the session's own shell, which waits like this, stands at its prompt.
+    pub(super) fn own_shell_at_prompt(&self, pty: &Pty, waits: Waits) -> bool {
+        let edited = is_edited(pty, self.shell.dialect);
+        if self.edits { edited && waits != Waits::Other } else { proc::at_prompt(self.shell.dialect, waits, edited) }
+    }
+}
+
+/// Whether a shell's line editor has the terminal. busybox's takes Ctrl-C as a key, which its `read -n` does not.
+pub(super) fn is_edited(pty: &Pty, dialect: Dialect) -> bool {
+    pty.is_uncooked() && (dialect != Dialect::Busybox || pty.takes_ctrl_c_as_key())
 }
 
 /// Whether a terminal shows what is typed, and whether it hands over whole lines.

@@ -36,10 +36,13 @@ impl Session {
         if let Some(cwd) = proc::cwd(inner.pid) {
             inner.cwd = cwd;
         }
-        if !inner.ready || rearmed {
-            inner.ready = true;
+        let rearming = inner.active.as_ref().is_some_and(|active| active.stage == Stage::Rearming);
+        let is_new = !std::mem::replace(&mut inner.ready, true) || rearmed;
+        if is_new {
             inner.argv = proc::argv(inner.pid);
             inner.modes = None;
+        }
+        if is_new || rearming {
             for part in [".rc", ".arm"] {
                 // It holds the nonce; the shell has read it.
                 let _ = std::fs::remove_file(self.file(part));
@@ -83,11 +86,16 @@ impl Session {
         if !(goes_on && inner.active.as_ref().is_some_and(queued))
             && let Some(active) = inner.active.take()
         {
-            let successor = match goes_on {
-                true => {
+            let successor = match (goes_on, active.stage) {
+                (false, _) => format!("the session's shell has ended ({exit}) and the session is closed"),
+                (true, Stage::Queued | Stage::Typed) => format!(
+                    "the session's shell ended ({exit}) before the command was seen to begin, most likely because of an \
+                     earlier one; a new one was started in {}",
+                    inner.cwd
+                ),
+                (true, Stage::Begun | Stage::Rearming) => {
                     format!("the command ended the session's shell ({exit}); a new one was started in {}", inner.cwd)
                 }
-                false => format!("the session's shell has ended ({exit}) and the session is closed"),
             };
             let exit = match active.stage {
                 Stage::Begun => Some(exit),
@@ -124,7 +132,10 @@ impl Inner {
             self.modes = Some(now);
             return;
         };
-        if !same_modes(first, &now) {
+        if self.edits && !pty.is_uncooked() {
+            // Told not to echo, busybox reads its line without its editor.
+            self.heal = true;
+        } else if !same_modes(first, &now) {
             pty.set_modes(first);
             // A line editor sets its own modes and brings the old ones back for the command.
             self.heal = self.edits;

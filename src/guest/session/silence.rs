@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 
+use super::foreground::is_edited;
 use super::{Inner, Session, Stage};
 use crate::guest::facts::Phase;
 use crate::guest::proc;
@@ -27,6 +28,10 @@ impl Session {
         if pty.foreground() != Some(pid) || waits == proc::Waits::Other {
             return;
         }
+        // It may have said something just before it began to wait.
+        if pty.has_output() {
+            return;
+        }
         if !inner.ready {
             // A start-up file that asks for input, or that turned the shell into something else.
             if !inner.user_rc_failed && self.user_rc.is_some() {
@@ -34,18 +39,18 @@ impl Session {
             }
             return;
         }
-        let uncooked = pty.is_uncooked();
         let argv = proc::argv(pid);
         if argv == inner.argv {
-            let prompt = if inner.edits { uncooked } else { proc::at_prompt(inner.shell.dialect, waits, uncooked) };
-            if prompt {
+            if inner.own_shell_at_prompt(&pty, waits) {
                 self.rearm(&mut inner);
             }
             return;
         }
         let program = proc::program(argv.as_deref().unwrap_or_default());
         let shell = dialect_of(&program);
-        match shell.filter(|dialect| uncooked || proc::at_prompt(*dialect, waits, uncooked)) {
+        match shell
+            .filter(|dialect| is_edited(&pty, *dialect) || proc::at_prompt(*dialect, waits, is_edited(&pty, *dialect)))
+        {
             Some(dialect) => {
                 inner.shell.dialect = dialect;
                 self.rearm(&mut inner);
@@ -63,7 +68,7 @@ impl Session {
         let Some(active) = inner.active.as_mut().filter(|active| active.stage != Stage::Queued) else { return };
         active.stage = Stage::Rearming;
         active.rearmed += 1;
-        let arm = inner.shell.arm(&inner.nonce, active.seq, "r");
+        let arm = inner.shell.rearm(&inner.nonce, active.seq);
         if active.rearmed > REARM_TRIES || std::fs::write(self.file(".arm"), arm).is_err() {
             signal_process(pid, Signal::KILL);
             return;
