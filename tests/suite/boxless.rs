@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub(crate) struct Boxless {
     pub(crate) guest: Child,
     dir: TempDir,
     setup: String,
+    user: Option<u32>,
 }
 
 impl Boxless {
@@ -35,15 +37,20 @@ impl Boxless {
 
     /// The same with further variables.
     pub(crate) fn start_with(home: &[(&str, &str)], env: &[(&str, &str)]) -> Self {
-        Self::start_as(home, env, None)
+        Self::start_for(home, env, None, None)
     }
 
     /// Starts a guest whose logs keep so many bytes.
     pub(crate) fn start_capped(log_cap_bytes: u64) -> Self {
-        Self::start_as(&[], &[], Some(log_cap_bytes))
+        Self::start_for(&[], &[], Some(log_cap_bytes), None)
     }
 
-    fn start_as(home: &[(&str, &str)], env: &[(&str, &str)], log_cap_bytes: Option<u64>) -> Self {
+    /// Starts a guest as this user, whose directories are the user's. Only root can.
+    pub(crate) fn start_as(user: u32) -> Self {
+        Self::start_for(&[], &[], None, Some(user))
+    }
+
+    fn start_for(home: &[(&str, &str)], env: &[(&str, &str)], log_cap_bytes: Option<u64>, user: Option<u32>) -> Self {
         let dir = tempfile::Builder::new().prefix("lh-").tempdir().expect("a directory");
         for part in ["home", "logs", "work"] {
             std::fs::create_dir(dir.path().join(part)).expect("a directory");
@@ -69,7 +76,10 @@ impl Boxless {
             log_cap_bytes,
         };
         let json = serde_json::to_string(&setup).expect("JSON");
-        let this = Self { guest: spawn(&json), dir, setup: json };
+        for part in ["", "home", "logs", "work"].iter().filter(|_| user.is_some()) {
+            std::os::unix::fs::chown(dir.path().join(part), user, user).expect("the user's");
+        }
+        let this = Self { guest: spawn(&json, user), dir, setup: json, user };
         this.connected_raw();
         this
     }
@@ -79,7 +89,7 @@ impl Boxless {
         self.guest.kill().expect("killed");
         self.guest.wait().expect("reaped");
         self.end_tmux();
-        self.guest = spawn(&self.setup);
+        self.guest = spawn(&self.setup, self.user);
         self.connected_raw();
     }
 
@@ -159,8 +169,11 @@ impl Drop for Boxless {
     }
 }
 
-fn spawn(setup: &str) -> Child {
+fn spawn(setup: &str, user: Option<u32>) -> Child {
     let mut command = Command::new(PROGRAM);
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
     command.arg("__guest").env_clear().env(SETUP_VAR, setup).stdin(Stdio::null());
     command.spawn().expect("the guest starts")
 }

@@ -7,6 +7,7 @@ mod apply;
 mod at_a_terminal;
 mod bad_input;
 mod boxless;
+mod completions;
 mod containers;
 mod desk;
 mod diff;

@@ -166,13 +166,18 @@ async fn a_start_up_file_that_leaves_or_replaces_the_shell_is_left_out() {
 async fn a_shell_that_lost_its_marks_is_given_new_ones() {
     let host = Boxless::start(&[]);
     let terminal = host.terminal().await;
-    for (at, text) in ["exec bash", "exec dash", "exec 2>err.txt"].iter().enumerate() {
+    for (at, text) in ["exec bash", "exec dash"].iter().enumerate() {
         let report = run(&terminal, &format!("l{at}"), text).await;
         assert_eq!(exit_of(&report), None, "{text}");
         assert!(respawned(&report).is_some(), "{text}");
         let report = run(&terminal, &format!("m{at}"), "echo ok; (exit 3)").await;
         assert_eq!((exit_of(&report), report.excerpt.text.as_str()), (Some(Exit::Code(3)), "ok\n"), "after {text}");
     }
+    // The shell is the same one and still knows how the command ended.
+    let report = run(&terminal, "x", "exec 2>err.txt; (exit 9)").await;
+    assert_eq!((exit_of(&report), respawned(&report)), (Some(Exit::Code(9)), None));
+    let report = run(&terminal, "y", "echo ok; (exit 3)").await;
+    assert_eq!((exit_of(&report), report.excerpt.text.as_str()), (Some(Exit::Code(3)), "ok\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
