@@ -35,20 +35,20 @@ pub fn call_line(call: &ToolCall) -> String {
 /// `wait for exit j1, j2; port 8000; at most 4 h; expected 6 h`.
 fn wait_words(members: &serde_json::Map<String, Value>) -> String {
     let seconds = |value: &Value| value.as_f64().and_then(seconds_words).unwrap_or_else(|| value.to_string());
-    let mut parts = Vec::new();
+    let (mut parts, mut limits) = (Vec::new(), Vec::new());
     for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
-        parts.push(match name.as_str() {
-            "deadline_s" => format!("at most {}", seconds(value)),
-            "expected_s" => format!("expected {}", seconds(value)),
-            "until" => format!("until {}", inner(value)),
-            "wake_on" => format!("wake on {}", inner(value)),
-            name => format!("{name} {}", inner(value)),
-        });
+        match name.as_str() {
+            "deadline_s" => limits.push(format!("at most {}", seconds(value))),
+            "expected_s" => limits.push(format!("expected {}", seconds(value))),
+            "until" => limits.push(format!("until {}", inner(value))),
+            "wake_on" => limits.push(format!("wake on {}", inner(value))),
+            name => parts.push(format!("{name} {}", inner(value))),
+        }
     }
-    let named = |part: &String| !["at most", "expected", "until", "wake on"].iter().any(|word| part.starts_with(word));
-    if !parts.iter().any(named) {
-        parts.insert(0, "any job".to_owned());
+    if parts.is_empty() {
+        parts.push("any job".to_owned());
     }
+    parts.extend(limits);
     super::style::one_line(&format!("wait for {}", parts.join("; ")), 200).into_owned()
 }
 
@@ -83,6 +83,7 @@ mod tests {
         let wait =
             r#"{"exit":["j1","j2"],"port":{"port":80,"host":null},"deadline_s":14400,"expected_s":90,"file":null}"#;
         assert_eq!(line("wait", wait), "wait for exit j1, j2; port 80; at most 4 h; expected 1 min 30 s");
+        assert_eq!(line("wait", r#"{"deadline_s":60,"exit":["j1"]}"#), "wait for exit j1; at most 1 min");
         assert_eq!(line("wait", r#"{"expected_s":60}"#), "wait for any job; expected 1 min");
         assert_eq!(line("\u{1b}x", "{}"), "\\ex");
     }

@@ -189,3 +189,28 @@ fn a_person_is_asked_of_each_change_and_what_runs_by_itself_is_never_among_all()
     assert_eq!(again.child.wait().unwrap().exit_code(), 0);
     assert!(at(".envrc").exists() && !at("b").exists());
 }
+
+#[test]
+fn a_message_from_another_terminal_is_answered_in_a_chat_and_the_line_being_typed_is_kept() {
+    let stage = Stage::new();
+    let script = stage.home().join("script.toml");
+    let turns =
+        "[[turn]]\nexpect = ['from afar']\nsay = 'Heard you.'\n[[turn]]\nexpect = ['hello']\nsay = 'And you.'\n";
+    std::fs::write(&script, turns).unwrap();
+    let model = format!("script:{}", script.display());
+    let mut chat = Terminal::run(&stage, &["chat", "--sandbox", "local", "--model", &model]);
+    chat.until("> ");
+    chat.type_keys("hel");
+    chat.until("hel");
+    stage.run(&["send", "last", "from afar"]).exits_with(0);
+    chat.until("you       from afar");
+    chat.until("Heard you.");
+    chat.type_keys("lo\r");
+    chat.until("And you.");
+    chat.type_keys("\x04");
+    chat.until("the person ended the chat");
+    assert_eq!(chat.child.wait().unwrap().exit_code(), 0);
+    let said: Vec<_> = stage.events_of("user_said").iter().map(|event| event["text"].clone()).collect();
+    assert_eq!(said, ["from afar", "hello"]);
+    stage.verifies();
+}

@@ -122,3 +122,36 @@ pub(super) fn usage_rows(usage: &BoxUsage) -> Vec<(String, String)> {
     }
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Entry, Event, Job, JobId, Probe, Readiness, SessionName};
+
+    #[test]
+    fn a_service_that_was_not_ready_in_time_is_a_failure_until_it_is_ready() {
+        let probe = Probe::Port { host: "127.0.0.1".to_owned(), port: 8000 };
+        let job = Job {
+            id: JobId(1),
+            work: "c1".to_owned(),
+            session: SessionName::new("web").expect("a name"),
+            command: "npm start".to_owned(),
+            cwd: None,
+            expected_s: None,
+            service: true,
+            readiness: Some(Readiness { probe, within_s: 5.0 }),
+            log: "sessions/web.log".to_owned(),
+            offset: 0,
+        };
+        let noted = |finding| Event::JobNoted { job: JobId(1), finding };
+        let late = noted(Finding::NotReady { why: "connection refused".to_owned() });
+        let mut jobs = Jobs::default();
+        let mut see = |seq, event| {
+            jobs.apply(&Entry { seq, time: jiff::Timestamp::UNIX_EPOCH, event });
+            failures(&jobs)
+        };
+        assert!(see(0, Event::JobStarted { job }).is_empty());
+        assert_eq!(see(1, late), ["j1 was not ready in time, connection refused: `npm start`"]);
+        assert!(see(2, noted(Finding::Ready { after_ms: 9_000 })).is_empty());
+    }
+}

@@ -9,11 +9,17 @@ use crate::domain::{
 
 impl Timeline {
     pub(super) fn job_started(&self, job: &Job) -> String {
-        let command = one_line(job.command.lines().next().unwrap_or_default(), 80).into_owned();
+        let command = match self.detail {
+            // It stands right above.
+            Detail::Live => String::new(),
+            Detail::Normal | Detail::Full => {
+                format!(": {}", one_line(job.command.lines().next().unwrap_or_default(), 80))
+            }
+        };
         let what = if job.service { "service" } else { "job" };
         let expected = job.expected_s.and_then(seconds_words);
         let expected = expected.map(|expected| format!(", expected {expected}")).unwrap_or_default();
-        self.line("job", &format!("{} runs on as a {what} in session {}{expected}: {command}", job.id, job.session))
+        self.line("job", &format!("{} runs on as a {what} in session {}{expected}{command}", job.id, job.session))
     }
 
     pub(super) fn job_noted(&self, job: JobId, finding: &Finding) -> String {
