@@ -200,7 +200,7 @@ fn a_stop_goes_before_everything_but_the_answer_to_a_claim() {
     assert_eq!(run.ending(), (Verdict::Stopped, ExitReason::Terminated));
     let mut run = state(RunMode::Goal, &["one"], 9);
     run.claim_done("f", false);
-    run.sees(stop.clone());
+    run.sees(stop);
     assert_eq!(run.next(), Step::AnswerClaim { call_id: "f".to_owned(), accepted: false });
     run.outcome("f", Status::Cancelled);
     assert_eq!(run.ending(), (Verdict::Stopped, ExitReason::Terminated));
