@@ -207,6 +207,7 @@ fn a_message_from_another_terminal_is_answered_in_a_chat_and_the_line_being_type
     chat.until("Heard you.");
     chat.type_keys("lo\r");
     chat.until("And you.");
+    chat.until("> ");
     chat.type_keys("\x04");
     chat.until("the person ended the chat");
     assert_eq!(chat.child.wait().unwrap().exit_code(), 0);
