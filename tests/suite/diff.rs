@@ -237,8 +237,17 @@ fn what_can_not_be_told_is_an_error_that_says_why() {
     let mut program = stage.agent(&["diff"]);
     let gone = Ran::of(&program.current_dir(stage.home()).output().unwrap()).exits_with(2);
     assert!(gone.stderr.contains("cannot read the workspace"), "{}", gone.stderr);
+    std::os::unix::fs::symlink(&away, stage.project()).unwrap();
+    let mut program = stage.agent(&["apply"]);
+    let led = Ran::of(&program.current_dir(stage.home()).output().unwrap()).exits_with(2);
+    assert!(led.stderr.contains("leads elsewhere") && !away.join("new").exists(), "{}", led.stderr);
+    fs::remove_file(stage.project()).unwrap();
     fs::rename(&away, stage.project()).unwrap();
-    fs::remove_dir_all(stage.run_dir().join("box")).unwrap();
+    for part in ["box/u", "box"] {
+        fs::remove_dir_all(stage.run_dir().join(part)).unwrap();
+        let removed = stage.run(&["diff"]).exits_with(2);
+        assert!(removed.stderr.contains("is not here"), "{}", removed.stderr);
+    }
     let removed = stage.run(&["apply"]).exits_with(2);
     assert!(removed.stderr.contains("is not here"), "{}", removed.stderr);
 }

@@ -156,6 +156,9 @@ impl Changes {
         let named = opened.as_ref().map_or(&wanted.workspace, |opened| &opened.workspace);
         let workspace_error = |source| ChangesError::Workspace { path: named.clone(), source };
         let workspace = named.canonicalize().map_err(workspace_error)?;
+        if opened.as_ref().is_some_and(|opened| opened.workspace != workspace) {
+            return Err(workspace_error(io::Error::other("it leads elsewhere than when the run began")));
+        }
         let host = Beneath::open(&workspace).map_err(workspace_error)?;
         let mut changes = Self { workspace, list: Vec::new(), notes: Vec::new(), host, layers: Vec::new(), tar: None };
         if is_up(&dir) {
@@ -204,7 +207,10 @@ impl Changes {
     fn read_layers(&mut self, dir: &Path, layers: &[Layer]) -> Result<(), ChangesError> {
         for layer in layers {
             let path = dir.join("u").join(&layer.key);
-            let failed = |source| ChangesError::Box { path: path.clone(), source };
+            let failed = |source: io::Error| match source.kind() {
+                io::ErrorKind::NotFound => ChangesError::NotHere,
+                _ => ChangesError::Box { path: path.clone(), source },
+            };
             let tree = Beneath::open(&path).map_err(failed)?;
             let Some((upper, below)) = upper::Start::of(&layer.at, &self.workspace) else { continue };
             let marks = upper::Marks::of(dir);

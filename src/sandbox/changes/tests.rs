@@ -71,9 +71,10 @@ fn read(at: &Path) -> Tree {
 /// anew, as `anew` says in turn.
 fn lay(base: &Tree, new: &Tree, at: &Path, anew: &mut impl FnMut() -> bool) {
     let (Tree::Directory(old, _), Tree::Directory(below, mode)) = (base, new) else {
-        return if base != new {
-            make(new, at)
-        };
+        if base != new {
+            make(new, at);
+        }
+        return;
     };
     fs::create_dir(at).expect("a directory");
     if anew() {
