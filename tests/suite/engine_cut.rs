@@ -214,6 +214,13 @@ impl Drop for OwnEngine {
             }
         }
         self.down();
+        // An engine with live-restore leaves its mounts to the next one.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let below = self.dir.path().to_string_lossy().into_owned();
+        let own = mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|path| path.starts_with(&below));
+        for path in own.collect::<Vec<_>>().into_iter().rev() {
+            let _ = Command::new("umount").arg(path).output();
+        }
     }
 }
 
