@@ -206,7 +206,7 @@ fn backend(kind: SandboxKind, dir: &Path) -> Box<dyn Backend> {
 }
 
 fn spec(kind: SandboxKind, dir: &Path) -> BoxSpec {
-    let run = new_run_id(SystemClock::new().now(), 1);
+    let run = new_run_id(SystemClock::new().now(), fastrand::u128(..));
     let run_dir = dir.join("state/runs").join(run.as_str());
     fs::create_dir_all(run_dir.join("sessions")).unwrap();
     BoxSpec {
