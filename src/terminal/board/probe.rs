@@ -140,9 +140,10 @@ async fn succeeded(
     command: &str,
     last: &mut String,
 ) -> Result<(), GuestError> {
-    // A try that ends its shell, or can't be read by it, ends only its own.
+    // A try that ends its shell, or can't be read by it, ends only its own. Nothing but the shell itself is needed.
     let script = format!(
-        "probe() (\n{command}\n)\nfor try in $(seq {TRIES}); do\nprobe </dev/null && exit 0\nstatus=$?\nsleep 1\ndone\nexit $status\n"
+        "probe() (\n{command}\n)\ntry=0\nwhile [ $try -lt {TRIES} ]; do\nprobe </dev/null && exit 0\nstatus=$?\n\
+         sleep 1 || exit 1\ntry=$((try+1))\ndone\nexit $status\n"
     );
     for nth in 0u64.. {
         let id = format!("ready-{}-{nth}", job.work);
