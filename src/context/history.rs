@@ -28,7 +28,7 @@ impl History {
                 self.messages.push(Message::User(text));
             }
             Event::UserSaid { text, .. } | Event::HarnessSaid { text } => {
-                self.messages.push(Message::User(text.clone()))
+                self.messages.push(Message::User(text.clone()));
             }
             Event::ModelAnswered { text, calls, opaque, .. } => {
                 self.interrupted = false;
