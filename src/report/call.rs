@@ -32,7 +32,7 @@ pub fn call_line(call: &ToolCall) -> String {
     visible(format!("{} {arguments}", call.name).trim_end()).into_owned()
 }
 
-/// `wait for exit j1, j2; port 8000; at most 4 h; expected 6 h`.
+/// `wait for the end of j1 or j2; port 8000; at most 4 h; expected 6 h`.
 fn wait_words(members: &serde_json::Map<String, Value>) -> String {
     let seconds = |value: &Value| value.as_f64().and_then(seconds_words).unwrap_or_else(|| value.to_string());
     let (mut parts, mut limits) = (Vec::new(), Vec::new());
@@ -42,14 +42,25 @@ fn wait_words(members: &serde_json::Map<String, Value>) -> String {
             "expected_s" => limits.push(format!("expected {}", seconds(value))),
             "until" => limits.push(format!("until {}", inner(value))),
             "wake_on" => limits.push(format!("wake on {}", inner(value))),
+            "exit" => parts.push(format!("the end of {}", listed(value, " or "))),
+            "all" => parts.push(format!("the end of {}", listed(value, " and "))),
+            "ready" => parts.push(format!("{} to be ready", inner(value))),
+            "input" => parts.push(format!("{} to want input", inner(value))),
             name => parts.push(format!("{name} {}", inner(value))),
         }
     }
     if parts.is_empty() {
-        parts.push("any job".to_owned());
+        parts.push("the end of any job".to_owned());
     }
     parts.extend(limits);
     super::style::one_line(&format!("wait for {}", parts.join("; ")), 200).into_owned()
+}
+
+fn listed(value: &Value, between: &str) -> String {
+    match value {
+        Value::Array(items) => items.iter().map(inner).collect::<Vec<_>>().join(between),
+        other => inner(other),
+    }
 }
 
 /// A value without the signs of JSON.
@@ -82,9 +93,9 @@ mod tests {
         assert_eq!(line("x", "{"), "x {");
         let wait =
             r#"{"exit":["j1","j2"],"port":{"port":80,"host":null},"deadline_s":14400,"expected_s":90,"file":null}"#;
-        assert_eq!(line("wait", wait), "wait for exit j1, j2; port 80; at most 4 h; expected 1 min 30 s");
-        assert_eq!(line("wait", r#"{"deadline_s":60,"exit":["j1"]}"#), "wait for exit j1; at most 1 min");
-        assert_eq!(line("wait", r#"{"expected_s":60}"#), "wait for any job; expected 1 min");
+        assert_eq!(line("wait", wait), "wait for the end of j1 or j2; port 80; at most 4 h; expected 1 min 30 s");
+        assert_eq!(line("wait", r#"{"deadline_s":60,"exit":["j1"]}"#), "wait for the end of j1; at most 1 min");
+        assert_eq!(line("wait", r#"{"expected_s":60}"#), "wait for the end of any job; expected 1 min");
         assert_eq!(line("\u{1b}x", "{}"), "\\ex");
     }
 }

@@ -26,12 +26,19 @@ fn parts(outcome: &Outcome) -> (Option<&str>, &str) {
     let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
     let facts = line.strip_suffix(']').filter(|line| FACTS.iter().any(|fact| line.starts_with(fact)));
     match facts.and_then(|facts| facts.split_once(" · ")).filter(|_| outcome.output.is_some()) {
-        Some((how, _)) => {
-            let told = rest.split_once('\n').unwrap_or((rest, ""));
-            (Some(&how[1..]), if told.0.starts_with('[') && told.0.contains(RUNS_ON) { told.1 } else { rest })
-        }
+        Some((how, _)) => (Some(&how[1..]), without_advice(rest)),
         None => (None, text),
     }
+}
+
+fn without_advice(text: &str) -> &str {
+    let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
+    if line.starts_with('[') && line.contains(RUNS_ON) { rest } else { text }
+}
+
+/// Whether a command runs on as a job, which is told of by itself.
+pub(super) fn is_job(outcome: &Outcome) -> bool {
+    outcome.status == Status::Running && outcome.text.lines().nth(1).is_some_and(|line| line.starts_with("[job j"))
 }
 
 /// What a command printed, as far as the model is shown it.

@@ -14,6 +14,9 @@ use crate::guest::{CommandState, GuestError, Phase};
 /// People are shown progress this often at most.
 const PROGRESS_STEP: Duration = Duration::from_millis(150);
 
+/// A shell that takes longer to start up is worth a word.
+const SLOW_START_MS: u64 = 1_000;
+
 /// Lines of progress.
 const PROGRESS_LINES: usize = 3;
 
@@ -85,7 +88,10 @@ impl Terminal {
         let log = self.log(&state.log);
         let running = |note: Option<String>| (ReportState::Running { note }, state.elapsed_ms, state.log_size, None);
         let (report_state, duration_ms, end, cwd) = match &state.phase {
-            Phase::Queued => running(Some("the session's shell is still starting up".into())),
+            Phase::Queued => {
+                let is_slow = state.elapsed_ms >= SLOW_START_MS;
+                running(is_slow.then(|| "the session's shell is still starting up".into()))
+            }
             Phase::Running => running(None),
             Phase::Deaf { program } => {
                 running(Some(format!("`{program}` now stands in the shell's place and waits for input")))

@@ -16,13 +16,12 @@ pub(super) fn job_outcome(report: &CommandReport, job: JobId) -> Outcome {
 }
 
 fn noted_outcome(report: &CommandReport, note: Option<String>) -> Outcome {
-    let (status, exit, first, mut notes) = state_in_words(report);
-    notes.extend(note);
+    let (status, exit, first, notes) = state_in_words(report);
     let mut facts = vec![first, duration(report.duration)];
     facts.extend(report.cwd.clone());
     facts.push(output_in_words(report));
     let mut text = format!("[{}]", facts.join(" · "));
-    for note in notes {
+    for note in note.into_iter().chain(notes) {
         text.push_str("\n[");
         text.push_str(&note);
         text.push(']');

@@ -1,7 +1,7 @@
 //! Calls, checks and claims in the timeline.
 
 use super::super::call_line;
-use super::super::outcome::{Room, cut, in_words, printed};
+use super::super::outcome::{Room, cut, in_words, is_job, printed};
 use super::super::style::one_line;
 use super::super::totals::has_failed;
 use super::super::visible;
@@ -52,6 +52,10 @@ impl Timeline {
         if let Some(place) = self.waited.iter().position(|waited| waited == call_id) {
             self.waited.swap_remove(place);
             return self.woken(outcome);
+        }
+        if is_job(outcome) && self.detail != Detail::Full {
+            // The job has a line of its own.
+            return self.output(outcome);
         }
         let at_once = outcome.status == Status::Ok && outcome.output.is_none() && outcome.duration_ms < AT_ONCE_MS;
         if at_once && self.detail == Detail::Live {
