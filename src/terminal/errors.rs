@@ -15,6 +15,15 @@ const RANKS: [&str; 3] = [
     r"(?i)\bwarn(ing)?\b|\bdeprecated\b|\bkilled\b|timed? ?out",
 ];
 
+/// Every line that fits a rank holds one of these, in small or capital letters.
+#[rustfmt::skip]
+pub(super) const STEMS: [&str; 33] = [
+    "traceback (", "panicked", "fatal", "segmentation", "core dumped", "out of memory", "oom", "no space left",
+    "error", "failed", "failure", "exception", "abort", "permission denied", "not found", "no such file", "undefined",
+    "e0", "e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8", "e9",
+    "warn", "deprecated", "killed", "timed", "time out", "timeout",
+];
+
 /// A line worth showing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ErrorLine {

@@ -233,7 +233,9 @@ impl Terminal {
             env,
             size: opening.size.unwrap_or(self.options.size),
         };
-        Ok(self.client.open(ask).await?)
+        let info = self.client.open(ask).await?;
+        self.board.session_opened(&info);
+        Ok(info)
     }
 
     /// All sessions, by name.

@@ -121,15 +121,6 @@ pub enum Signal {
     Ladder,
 }
 
-/// What came of a call beyond its outcome.
-#[derive(Debug)]
-pub(super) struct Told {
-    /// For the model.
-    pub(super) outcome: Outcome,
-    /// The session that the call opened.
-    pub(super) opened: Option<SessionInfo>,
-}
-
 /// A call that is under way.
 struct Call<'a> {
     args: &'a Args,
@@ -148,12 +139,11 @@ pub(super) async fn run(
     run: &str,
     terminal: &Terminal,
     attention: &Attention,
-) -> Result<Told, TerminalError> {
+) -> Result<Outcome, TerminalError> {
     let call = Call { args, work, run, terminal, attention };
-    let mut opened = None;
     let done = match args.action {
         Verb::List => call.list().await,
-        Verb::Open => call.open(&mut opened).await,
+        Verb::Open => call.open().await,
         Verb::Send => call.send().await,
         Verb::Keys => call.keys().await,
         Verb::Read => call.read().await,
@@ -164,7 +154,7 @@ pub(super) async fn run(
         Verb::Close => call.close().await,
     };
     match done {
-        Ok(outcome) | Err(Stop::Told(outcome)) => Ok(Told { outcome, opened }),
+        Ok(outcome) | Err(Stop::Told(outcome)) => Ok(outcome),
         Err(Stop::Terminal(error)) => Err(error),
     }
 }

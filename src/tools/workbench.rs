@@ -1,11 +1,10 @@
 //! The box as tools see it: run an action, run a check, bring a file out, and close.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::domain::{BoxFacts, CheckResult, Event, Outcome, Progress, SessionName, Status};
-use crate::guest::{GuestError, RefusalKind, SessionInfo};
+use crate::domain::{BoxFacts, CheckResult, Event, Outcome, Progress, Status};
+use crate::guest::{GuestError, RefusalKind};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::terminal::{Terminal, TerminalError};
 
@@ -63,7 +62,6 @@ pub struct Workbench {
     workspace: String,
     artifacts: PathBuf,
     run: String,
-    known: tokio::sync::Mutex<BTreeSet<SessionName>>,
 }
 
 impl Workbench {
@@ -74,7 +72,7 @@ impl Workbench {
         // A run's directory is called as the run is.
         let run = artifacts.parent().and_then(Path::file_name).map_or("last".into(), |name| name.to_string_lossy());
         let run = run.into_owned();
-        Self { sandbox, terminal, workspace, artifacts, run, known: tokio::sync::Mutex::default() }
+        Self { sandbox, terminal, workspace, artifacts, run }
     }
 
     /// What the box is.
@@ -108,24 +106,8 @@ impl Workbench {
     ) -> Result<Done, WorkbenchError> {
         let mut facts = Vec::new();
         let outcome = match action {
-            Action::Shell(args) => {
-                facts.extend(self.session(args).await?.map(opened));
-                shell::run(args, names, &self.terminal, progress, attention).await
-            }
-            Action::Tmux(args) => match tmux::run(args, names.work, &self.run, &self.terminal, attention).await {
-                Ok(told) => {
-                    let mut known = self.known.lock().await;
-                    if let (tmux::Verb::Close, Ok(session)) = (args.action, SessionName::new(args.session_or_none())) {
-                        known.remove(&session);
-                    }
-                    if let Some(info) = told.opened {
-                        known.insert(info.session.clone());
-                        facts.push(opened(info));
-                    }
-                    Ok(told.outcome)
-                }
-                Err(error) => Err(error),
-            },
+            Action::Shell(args) => shell::run(args, names, &self.terminal, progress, attention).await,
+            Action::Tmux(args) => tmux::run(args, names.work, &self.run, &self.terminal, attention).await,
             Action::Wait(args) => match wait::run(args, names.call, &self.terminal, progress, attention).await {
                 Ok((outcome, waited)) => {
                     facts.extend(waited.map(|wait| Event::Waited { wait }));
@@ -139,23 +121,6 @@ impl Workbench {
             Action::Finish(_) => Ok(Outcome::words(Status::Malformed, "`finish` is the harness's own business")),
         };
         Ok(Done { outcome: told(outcome)?, facts })
-    }
-
-    /// Opens the session of a call if nobody has yet; None also where the name is wrong, which the call will say.
-    async fn session(&self, args: &shell::Args) -> Result<Option<SessionInfo>, WorkbenchError> {
-        let Ok(name) = SessionName::new(args.session_or_main()) else { return Ok(None) };
-        let mut known = self.known.lock().await;
-        if args.command.is_none() || known.contains(&name) {
-            return Ok(None);
-        }
-        match self.terminal.open(&name).await {
-            Ok(info) => {
-                known.insert(name);
-                Ok(Some(info))
-            }
-            Err(TerminalError::Guest(GuestError::Refused(_))) => Ok(None),
-            Err(error) => Err(WorkbenchError::Gone(error)),
-        }
     }
 
     /// Runs a check in a fresh shell in the workspace, outside the model's sessions.
@@ -188,11 +153,6 @@ impl Workbench {
     pub(super) fn sandbox(&self) -> &dyn Sandbox {
         self.sandbox.as_ref()
     }
-}
-
-fn opened(info: SessionInfo) -> Event {
-    let log = format!("sessions/{}", info.log);
-    Event::SessionOpened { session: info.session, shell: info.shell, log }
 }
 
 fn gone(error: GuestError) -> WorkbenchError {

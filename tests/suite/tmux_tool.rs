@@ -232,6 +232,8 @@ async fn a_full_screen_program_is_shown_by_its_screen_and_hears_its_keys() {
     let bed = Bed::new().await;
     let program = "printf '\\033[?1049h\\033[?1h\\033[2J\\033[3;5Hpick one'; cat -v; printf '\\033[?1049l'";
     bed.tmux(json!({"action": "open", "session": "menu", "command": program})).await;
+    let shown = bed.call("wait", &json!({"output": {"pattern": "pick one"}, "deadline_s": 60})).await.0;
+    assert_eq!(shown.status, Status::Ok, "{}", shown.text);
     let text = bed.says(json!({"action": "keys", "session": "menu", "keys": ["Up", "F1", "M-x", "Enter"]})).await;
     assert!(text.contains("its screen:]\n\n\n    pick one^[OA^[OP^[x"), "{text}");
     let text = bed.says(json!({"action": "screen", "session": "menu"})).await;

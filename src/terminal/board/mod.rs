@@ -6,7 +6,7 @@ mod probe;
 mod usage;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::monitor::DiskWatch;
 use super::{CommandReport, TerminalOptions};
 use crate::clock::Clock;
 use crate::domain::{BoxUsage, Event, Finding, Job, JobId, Readiness, SessionName};
-use crate::guest::Client;
+use crate::guest::{Client, SessionInfo};
 use entry::Entry;
 use news::News;
 use usage::Samples;
@@ -60,6 +60,8 @@ struct Shared {
     samples: Mutex<Samples>,
     disks: Mutex<DiskWatch>,
     gpu_works: AtomicBool,
+    /// The sessions that are open, as far as this board opened them.
+    open: Mutex<BTreeSet<SessionName>>,
     /// When the box began to be watched, by [`Clock::since_boot`].
     since: Duration,
 }
@@ -89,6 +91,7 @@ impl Board {
             samples: Mutex::default(),
             disks: Mutex::default(),
             gpu_works: AtomicBool::new(false),
+            open: Mutex::default(),
         });
         let listening = tokio::spawn(news::listen(client.events(), client.mended(), Arc::clone(&shared)));
         let sampling = tokio::spawn(usage::watch(client.clone(), Arc::clone(&shared)));
@@ -176,6 +179,16 @@ impl Board {
         // Without it the earlier ones must do.
         let _ = usage::sample(&self.inner.client, &self.inner.shared).await;
         self.usage()
+    }
+
+    /// Notes that a session is open; the first time it is told.
+    pub(super) fn session_opened(&self, info: &SessionInfo) {
+        let shared = &self.inner.shared;
+        if lock(&shared.open).insert(info.session.clone()) {
+            let log = format!("{}/{}", shared.options.logs, info.log);
+            let (session, shell) = (info.session.clone(), info.shell.clone());
+            shared.news.push(Event::SessionOpened { session, shell, log });
+        }
     }
 
     /// Tells of changes of any job.

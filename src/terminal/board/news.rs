@@ -61,7 +61,12 @@ pub(super) async fn listen(
             mended = mended.recv() => mended.map(|mended| Some(reconnected(mended))),
         };
         match told {
-            Ok(Some(fact)) => shared.news.push(fact),
+            Ok(Some(fact)) => {
+                if let Event::SessionClosed { session, .. } = &fact {
+                    lock(&shared.open).remove(session);
+                }
+                shared.news.push(fact);
+            }
             // What was missed is of the kind that people watch, not of the kind that decides.
             Ok(None) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Call, Done, Stop, malformed, shown};
 use crate::domain::{Outcome, SessionName, Status};
-use crate::guest::{SessionInfo, TermSize};
+use crate::guest::TermSize;
 use crate::terminal::{CommandSpec, JobWish, Opening};
 use crate::tools::facts::{command_outcome, job_outcome};
 
@@ -14,7 +14,7 @@ const COLS: std::ops::RangeInclusive<i64> = 10..=1000;
 const ROWS: std::ops::RangeInclusive<i64> = 2..=500;
 
 impl Call<'_> {
-    pub(super) async fn open(&self, opened: &mut Option<SessionInfo>) -> Done {
+    pub(super) async fn open(&self) -> Done {
         let name = self.name()?;
         let (size, env) = (self.size()?, self.env()?);
         if self.args.command.as_deref().is_some_and(|command| command.trim().is_empty()) {
@@ -23,9 +23,6 @@ impl Call<'_> {
         let open = self.terminal.sessions().await?;
         let was_open = open.iter().any(|info| info.session == name);
         let info = self.terminal.open_as(&name, Opening { cwd: self.args.cwd.clone(), env, size }).await?;
-        if !was_open {
-            *opened = Some(info.clone());
-        }
         let TermSize { cols, rows } = info.size;
         let cwd = info.cwd.as_deref().unwrap_or("?");
         let first = match was_open {
