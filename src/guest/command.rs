@@ -78,6 +78,11 @@ impl Command {
         self.set_phase(Phase::Running);
     }
 
+    /// Where its output begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset.get()
+    }
+
     /// Sets where it stands, and tells who waits.
     pub(super) fn set_phase(&self, phase: Phase) {
         self.phase.send_replace(phase);

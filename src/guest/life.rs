@@ -128,8 +128,8 @@ impl Intake<'_> {
         self.session.log.append(bytes, Instant::now());
         let session = self.session;
         self.scanner.feed(bytes, |found| session.marked(found));
-        if self.queries.feed(bytes) {
-            session.answer_cursor_query();
+        if let Some(behind) = self.queries.feed(bytes) {
+            session.cursor_query((bytes.len() - behind) as u64);
         }
     }
 }
@@ -143,17 +143,17 @@ struct CursorQueries {
 impl CursorQueries {
     const QUERY: &[u8] = b"\x1b[6n";
 
-    /// Whether a question ends in `bytes`.
-    fn feed(&mut self, bytes: &[u8]) -> bool {
-        let mut found = false;
-        for &byte in bytes {
+    /// Where in `bytes` the last question ends.
+    fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut found = None;
+        for (at, &byte) in bytes.iter().enumerate() {
             self.matched = match byte {
                 _ if byte == Self::QUERY[self.matched] => self.matched + 1,
                 0x1b => 1,
                 _ => 0,
             };
             if self.matched == Self::QUERY.len() {
-                found = true;
+                found = Some(at + 1);
                 self.matched = 0;
             }
         }
@@ -170,8 +170,12 @@ mod tests {
         let text = b"$ \x1b[\x1b[6n rest";
         for cut in 0..text.len() {
             let mut queries = CursorQueries::default();
-            assert!(queries.feed(&text[..cut]) | queries.feed(&text[cut..]), "cut at {cut}");
-            assert!(!queries.feed(b"\x1b[6;1n"));
+            let found = (queries.feed(&text[..cut]), queries.feed(&text[cut..]));
+            assert!(
+                matches!(found, (Some(8), None)) || found == (None, Some(8 - cut.min(8))),
+                "cut at {cut}: {found:?}"
+            );
+            assert_eq!(queries.feed(b"\x1b[6;1n"), None);
         }
     }
 }

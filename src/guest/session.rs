@@ -75,6 +75,7 @@ struct Inner {
     last_status: i32,
     spent: Spent,
     typed_into: bool,
+    asked: bool,
     typing: Typing,
     modes: Option<Termios>,
     edits: bool,
@@ -195,7 +196,7 @@ impl Session {
     /// When too much is waiting to be read already.
     pub(super) fn type_keys(&self, keys: Bytes, by: Actor) -> Result<(), Refusal> {
         let mut inner = self.inner.borrow_mut();
-        if by == Actor::Person && !has_keys(&keys) && !inner.may_have_asked() {
+        if by == Actor::Person && !has_keys(&keys) && !inner.has_asked(&keys) {
             return Ok(());
         }
         if inner.active.is_none() {
@@ -210,17 +211,22 @@ impl Session {
         Ok(())
     }
 
-    /// Tells a shell at its prompt where the cursor is, if it is one that asks.
+    /// Takes note of a question where the cursor is, so many bytes before the output's end.
     ///
     /// busybox's line editor asks at each prompt and waits 20 ms for a terminal to answer. It only wants to know whether
-    /// something stands before the prompt: the first column says no. What asks while a command runs is left to a person's
-    /// terminal.
-    pub(super) fn answer_cursor_query(&self) {
-        let inner = self.inner.borrow();
-        let runs = inner.active.as_ref().is_some_and(|active| active.stage == Stage::Begun);
-        if inner.shell.dialect == Dialect::Busybox && !runs {
-            // A queue that is full of keys is an answer too.
-            let _ = self.keys.try_send(Bytes::from_static(b"\x1b[1;1R"));
+    /// something stands before the prompt: the first column says no. What a command asks is left to a person's terminal.
+    pub(super) fn cursor_query(&self, before_end: u64) {
+        let mut inner = self.inner.borrow_mut();
+        let at = self.log.end().saturating_sub(before_end);
+        match &inner.active {
+            Some(active) if active.stage == Stage::Begun && at > active.command.offset() => inner.asked = true,
+            // An answer behind a line that was typed in the meantime would be the command's input.
+            Some(active) if active.stage != Stage::Queued => {}
+            _ if inner.shell.dialect == Dialect::Busybox => {
+                // A queue that is full of keys is an answer too.
+                let _ = self.keys.try_send(Bytes::from_static(b"\x1b[1;1R"));
+            }
+            _ => {}
         }
     }
 
@@ -359,12 +365,13 @@ impl Session {
 }
 
 impl Inner {
-    /// Whether a program may wait for what a person's terminal says by itself: a command that takes keys one by one.
-    /// At its prompt busybox asks too, but is answered in [`Session::answer_cursor_query`]; a second answer would be
-    /// typed into the next line.
-    fn may_have_asked(&self) -> bool {
+    /// Whether a program waits for what a person's terminal says by itself: a command that takes keys one by one, and
+    /// where the cursor is only if it has asked for that. A prompt of busybox asks too and has been answered; a second
+    /// answer would be the next command's input.
+    fn has_asked(&mut self, report: &[u8]) -> bool {
+        let asked = !report.ends_with(b"R") || std::mem::take(&mut self.asked);
         let runs = self.active.as_ref().map_or(!self.edits, |active| active.stage == Stage::Begun);
-        runs && self.pty.as_ref().is_some_and(|pty| pty.is_uncooked())
+        asked && runs && self.pty.as_ref().is_some_and(|pty| pty.is_uncooked())
     }
 
     fn new(shell: Shell, cwd: String, size: TermSize) -> Self {
@@ -383,6 +390,7 @@ impl Inner {
             last_status: 0,
             spent: Spent::default(),
             typed_into: false,
+            asked: false,
             typing: Typing::default(),
             modes: None,
             edits: false,

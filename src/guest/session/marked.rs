@@ -51,6 +51,7 @@ impl Session {
         inner.spent = Spent::by(inner.pid);
         inner.heal_terminal();
         inner.typed_into = false;
+        inner.asked = false;
         let over = |active: &mut Active| active.seq == seq && active.stage != Stage::Queued;
         if let Some(active) = inner.active.take_if(over) {
             let exit = (!rearmed).then_some(Exit::Code(status));
