@@ -7,7 +7,7 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
 
 use super::Failure;
-use crate::domain::{Entry, Event, ExitReason};
+use crate::domain::{Entry, Event, ExitReason, SandboxKind};
 use crate::guest::{LogReader, TermSize};
 use crate::journal::{Head, Reader, RunDir};
 use crate::report::{CastHeader, Closing, Recording, cast, manifest, markdown};
@@ -33,7 +33,8 @@ fn write_all(run: &RunDir) -> Result<Closing, Box<dyn Error>> {
         run_dir: run.path().to_string_lossy().into_owned(),
         head_seq: head.seq.unwrap_or(0),
         head_hash: head.hash,
-        recordings: entries.iter().filter_map(|entry| recording(run, entry)).collect(),
+        recordings: recordings(run, &entries),
+        keeps_changes: entries.iter().any(keeps_changes),
     };
     write_whole(&run.report(), |file| file.write_all(markdown(&entries, &closing).as_bytes()))?;
     let manifest = manifest(&entries);
@@ -42,6 +43,22 @@ fn write_all(run: &RunDir) -> Result<Closing, Box<dyn Error>> {
         write_whole(&run.artifacts().join("manifest.json"), |file| file.write_all(&json))?;
     }
     Ok(closing)
+}
+
+fn keeps_changes(entry: &Entry) -> bool {
+    matches!(&entry.event, Event::BoxOpened { facts } if facts.kind != SandboxKind::Host && facts.workspace_mode != "bind")
+}
+
+/// One for each session, however often it was opened.
+fn recordings(run: &RunDir, entries: &[Entry]) -> Vec<Recording> {
+    let mut made: Vec<Recording> = Vec::new();
+    let opened = |entry: &&Entry| matches!(entry.event, Event::SessionOpened { .. });
+    for entry in entries.iter().filter(opened) {
+        if let Some(recording) = recording(run, entry).filter(|new| made.iter().all(|old| old.path != new.path)) {
+            made.push(recording);
+        }
+    }
+    made
 }
 
 /// Makes the recording of the session that this entry opens. A session without one is no reason to lose the report: why

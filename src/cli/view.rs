@@ -72,9 +72,11 @@ pub(super) fn print_end(over: &Over, place: &Place) {
         _ => closing.run_dir.clone(),
     };
     let head: String = closing.head_hash.chars().take(12).collect();
+    let changes =
+        if closing.keeps_changes { format!("\n  changes agent diff {run}, agent apply {run}") } else { String::new() };
     let _ = writeln!(
         stderr,
-        "\n  report  {}/report.md\n  replay  agent replay {run}\n  verify  agent verify {run}  (head {} {head})",
+        "{changes}\n  report  {}/report.md\n  replay  agent replay {run}\n  verify  agent verify {run}  (head {} {head})",
         visible(&shown),
         closing.head_seq,
     );

@@ -29,6 +29,8 @@ pub struct Closing {
     pub head_hash: String,
     /// What was made of the sessions' logs.
     pub recordings: Vec<Recording>,
+    /// Whether changes to the project were kept from the host, to be looked at and applied.
+    pub keeps_changes: bool,
 }
 
 /// A session as a file that a player plays.

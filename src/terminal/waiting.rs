@@ -90,7 +90,9 @@ impl Terminal {
         let (report_state, duration_ms, end, cwd) = match &state.phase {
             Phase::Queued => {
                 let is_slow = state.elapsed_ms >= SLOW_START_MS;
-                running(is_slow.then(|| "the session's shell is still starting up".into()))
+                let note = is_slow.then(|| "the session's shell is still starting up".into());
+                // What the shell says before it begins is not the command's output.
+                (ReportState::Running { note }, state.elapsed_ms, state.offset, None)
             }
             Phase::Running => running(None),
             Phase::Deaf { program } => {

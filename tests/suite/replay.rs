@@ -97,8 +97,13 @@ fn replay_shows_everything_when_asked() {
 fn the_report_says_all_that_matters() {
     let dir = tempfile::tempdir().unwrap();
     let run = record(dir.path());
-    let closing =
-        Closing { run_dir: "/state/runs/X".into(), head_seq: 27, head_hash: "ab".repeat(32), recordings: recordings() };
+    let closing = Closing {
+        run_dir: "/state/runs/X".into(),
+        head_seq: 27,
+        head_hash: "ab".repeat(32),
+        recordings: recordings(),
+        keeps_changes: true,
+    };
     insta::assert_snapshot!("report", markdown(&entries(&run), &closing));
 }
 
@@ -106,8 +111,13 @@ fn the_report_says_all_that_matters() {
 fn json_is_one_object_per_line_and_ends_with_the_result() {
     let dir = tempfile::tempdir().unwrap();
     let run = record(dir.path());
-    let closing =
-        Closing { run_dir: "/state/runs/X".into(), head_seq: 27, head_hash: "ab".repeat(32), recordings: recordings() };
+    let closing = Closing {
+        run_dir: "/state/runs/X".into(),
+        head_seq: 27,
+        head_hash: "ab".repeat(32),
+        recordings: recordings(),
+        keeps_changes: true,
+    };
     let print = |mode| {
         let mut out = Vec::new();
         let mut json = JsonOutput::new(&mut out, mode);
@@ -256,7 +266,13 @@ fn a_hostile_transcript_emits_no_control_bytes() {
         assert_harmless(&text);
     }
     let entries = entries(&run);
-    let closing = Closing { run_dir: "x".into(), head_seq: 1, head_hash: "y".into(), recordings: recordings() };
+    let closing = Closing {
+        run_dir: "x".into(),
+        head_seq: 1,
+        head_hash: "y".into(),
+        recordings: recordings(),
+        keeps_changes: true,
+    };
     let report = markdown(&entries, &closing);
     assert_harmless(&report);
     assert_eq!(headings(&report).iter().filter(|line| line.starts_with("# ")).count(), 1);
