@@ -67,6 +67,7 @@ async fn follow(session: &Session, born: Born) -> Exit {
                 hung_up = read.is_none();
                 // A terminal that is flooded has its turn, then the others have theirs.
                 tokio::task::yield_now().await;
+                session.give_way(read.unwrap_or(0)).await;
                 patience = FIRST_LOOK;
                 look.as_mut().reset(tokio::time::Instant::now() + patience);
             }
@@ -91,16 +92,13 @@ struct Intake<'a> {
 }
 
 impl Intake<'_> {
-    /// Waits for output and takes what is there; `None` once the terminal is closed.
-    async fn read(&mut self, pty: &Pty) -> Option<()> {
+    /// Waits for output and takes what is there: so many bytes, `None` once the terminal is closed.
+    async fn read(&mut self, pty: &Pty) -> Option<usize> {
         // What is not read stays in the terminal, whose writer then waits.
         self.session.log.ready().await;
         match pty.read(&mut self.buffer).await {
             Ok(HUNG_UP) | Err(_) => None,
-            Ok(read) => {
-                self.fill(pty, read);
-                Some(())
-            }
+            Ok(read) => Some(self.fill(pty, read)),
         }
     }
 
@@ -111,12 +109,14 @@ impl Intake<'_> {
             self.session.log.ready().await;
             match pty.try_read(&mut self.buffer) {
                 Ok(Some(HUNG_UP) | None) | Err(_) => return,
-                Ok(Some(read)) => self.fill(pty, read),
+                Ok(Some(read)) => {
+                    self.fill(pty, read);
+                }
             }
         }
     }
 
-    fn fill(&mut self, pty: &Pty, mut filled: usize) {
+    fn fill(&mut self, pty: &Pty, mut filled: usize) -> usize {
         // A terminal gives 4 KiB at a time.
         while filled + 4096 <= self.buffer.len() {
             match pty.try_read(&mut self.buffer[filled..]) {
@@ -131,6 +131,7 @@ impl Intake<'_> {
         if let Some(behind) = self.queries.feed(bytes) {
             session.cursor_query((bytes.len() - behind) as u64);
         }
+        filled
     }
 }
 

@@ -20,6 +20,7 @@ mod life;
 mod line;
 mod log;
 mod marks;
+mod pace;
 mod proc;
 mod protocol;
 mod pty;

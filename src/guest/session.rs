@@ -27,7 +27,7 @@ use super::shell::{Dialect, Shell, Wrapped, title};
 use super::sight::Actor;
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, require_dir};
 use super::typing::{Typing, has_keys};
-use super::{life, proc};
+use super::{life, pace, proc};
 use crate::domain::{Exit, SessionName};
 use foreground::Spent;
 
@@ -227,6 +227,14 @@ impl Session {
                 let _ = self.keys.try_send(Bytes::from_static(b"\x1b[1;1R"));
             }
             _ => {}
+        }
+    }
+
+    /// Waits after so many bytes were read, if that is a flood and another session is at work.
+    pub(super) async fn give_way(&self, bytes: usize) {
+        let is_at_work = |session: &Rc<Self>| session.inner.borrow().active.is_some();
+        if bytes >= pace::FLOOD && self.boss.sessions.borrow().values().filter(|other| is_at_work(other)).count() > 1 {
+            self.boss.pace.keep(bytes).await;
         }
     }
 

@@ -18,6 +18,7 @@ use super::command::{Command, Record};
 use super::facts::{CommandEnd, CommandState, Event, Phase, Refusal, RefusalKind};
 use super::gpu::Gpus;
 use super::log::{Records, Store};
+use super::pace::Pace;
 use super::session::Session;
 use super::setup::GuestSetup;
 use super::shell::Shell;
@@ -56,6 +57,8 @@ pub(super) struct Supervisor {
     pub(super) life: u64,
     /// What is known of GPUs.
     pub(super) gpus: Gpus,
+    /// Holds floods back while other sessions work.
+    pub(super) pace: Pace,
     /// Set when everything is to end.
     pub(super) stop: watch::Sender<bool>,
     store: OnceCell<(Store, Records)>,
@@ -94,6 +97,7 @@ impl Supervisor {
             sessions: RefCell::default(),
             life: started(),
             gpus: Gpus::default(),
+            pace: Pace::new(),
             stop: watch::Sender::new(false),
             store: OnceCell::new(),
             logs_on_host: OnceCell::new(),

@@ -15,11 +15,9 @@ use crate::terminal::prompt;
 /// Output is looked at this often at most.
 const PACE: Duration = Duration::from_millis(300);
 
-/// Most bytes that are read at once.
-const PIECE: u64 = 256 << 10;
-
-/// Most bytes that are looked at of what came since the last look; what is between is skipped.
-const MOST: u64 = 2 << 20;
+/// Most bytes that are looked at of what came since the last look; what came before them is skipped. A flood must not
+/// take the time that whoever waits for another session needs.
+const MOST: u64 = 128 << 10;
 
 /// Times between looks at the processes: a program that asks does so early, later it rarely changes.
 const LOOKS: [Duration; 5] = [
@@ -124,7 +122,7 @@ impl Watch {
         let skipped = size.saturating_sub(self.at).saturating_sub(MOST);
         let (mut raw, mut at) = (Vec::new(), self.at + skipped);
         while at < size {
-            let piece = self.client.read_log(&self.log, at, PIECE.min(size - at)).await?;
+            let piece = self.client.read_log(&self.log, at, size - at).await?;
             if piece.is_empty() {
                 break;
             }
