@@ -6,26 +6,24 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and stops at what it did not expect")]
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+mod ground;
+#[path = "ground/memory.rs"]
+mod memory;
+
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use longhaul::clock::{Clock as _, SystemClock};
 use longhaul::domain::{SandboxKind, SessionName};
-use longhaul::guest::TermSize;
-use longhaul::journal::new_run_id;
-use longhaul::sandbox::docker::Docker;
-use longhaul::sandbox::local::Local;
-use longhaul::sandbox::{Backend, BoxSpec, Launch, Limits, Network};
-use longhaul::terminal::{CommandSpec, ExcerptBudget, JobWish, Terminal, TerminalOptions};
+use longhaul::sandbox::Limits;
+use longhaul::terminal::{CommandSpec, JobWish, Terminal};
 use tokio_util::sync::CancellationToken;
 
-const IMAGE: &str = "longhaul-test:bookworm";
-const AGENT: &str = env!("CARGO_BIN_EXE_agent");
+use ground::{backend, directory, options, spec};
+use memory::rss_kib;
+
 const FLOODS: usize = 8;
 /// Some hundred megabytes, and again.
 const FLOOD: &str = "while :; do yes 'a line of output that comes again and again' | head -c 300000000; done";
@@ -41,8 +39,7 @@ fn main() {
     // As the program itself runs.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for kind in [SandboxKind::Local, SandboxKind::Docker] {
-        let dir = tempfile::Builder::new().prefix("longhaul-bench-").tempdir_in("/var/tmp").unwrap();
-        fs::create_dir(dir.path().join("project")).unwrap();
+        let dir = directory();
         runtime.block_on(async {
             if backend(kind, dir.path()).probe().await.missing.is_some() {
                 println!("{kind:?}: no box of this kind here; not measured");
@@ -54,7 +51,10 @@ fn main() {
 }
 
 async fn measure(kind: SandboxKind, dir: &Path, time: Duration) {
-    let sandbox = backend(kind, dir).create(&spec(kind, dir)).await.unwrap();
+    let sandbox = backend(kind, dir)
+        .create(&spec(kind, dir, Limits { log_bytes: Some(LOGS), ..Limits::default() }))
+        .await
+        .unwrap();
     let terminal = Terminal::new(sandbox.guest().clone(), options(dir));
     let guest = match kind {
         SandboxKind::Local => sandbox.facts().id.parse().unwrap(),
@@ -177,13 +177,6 @@ impl Memory {
     }
 }
 
-/// Resident memory of a process, in KiB.
-fn rss_kib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
-}
-
 fn container_pid(id: &str) -> u32 {
     let said = Command::new("docker").args(["inspect", "-f", "{{.State.Pid}}", id]).output().unwrap();
     String::from_utf8(said.stdout).unwrap().trim().parse().unwrap()
@@ -195,44 +188,4 @@ fn flood(nth: usize) -> SessionName {
 
 fn command(id: &str, session: SessionName, text: &str, yield_after: Duration) -> CommandSpec {
     CommandSpec { id: id.to_owned(), session, command: text.as_bytes().to_vec(), cwd: None, yield_after }
-}
-
-fn backend(kind: SandboxKind, dir: &Path) -> Box<dyn Backend> {
-    let launch = Launch { program: PathBuf::from(AGENT), state_dir: dir.join("state") };
-    match kind {
-        SandboxKind::Local => Box::new(Local::new(launch)),
-        _ => Box::new(Docker::new(launch, Some(IMAGE.to_owned()), std::env::vars().collect(), None)),
-    }
-}
-
-fn spec(kind: SandboxKind, dir: &Path) -> BoxSpec {
-    let run = new_run_id(SystemClock::new().now(), fastrand::u128(..));
-    let run_dir = dir.join("state/runs").join(run.as_str());
-    fs::create_dir_all(run_dir.join("sessions")).unwrap();
-    BoxSpec {
-        run,
-        run_dir,
-        state_dir: dir.join("state"),
-        workspace: dir.join("project"),
-        bind_workspace: false,
-        image: (kind == SandboxKind::Docker).then(|| IMAGE.to_owned()),
-        home: None,
-        network: Network::Open,
-        limits: Limits { log_bytes: Some(LOGS), ..Limits::default() },
-        why: "bench".to_owned(),
-        env: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap_or_default())]),
-        token: "0123456789abcdef0123456789abcdef".to_owned(),
-        tmux: false,
-    }
-}
-
-fn options(dir: &Path) -> TerminalOptions {
-    TerminalOptions {
-        workspace: dir.join("project").to_string_lossy().into_owned(),
-        env: BTreeMap::new(),
-        size: TermSize::default(),
-        logs: "sessions".to_owned(),
-        budget: ExcerptBudget::default(),
-        clock: Arc::new(SystemClock::new()),
-    }
 }

@@ -6,30 +6,28 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and stops at what it did not expect")]
 
-use std::collections::BTreeMap;
-use std::fs;
+mod ground;
+#[path = "ground/memory.rs"]
+mod memory;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use longhaul::clock::{Clock as _, SystemClock};
 use longhaul::domain::{SandboxKind, SessionName};
-use longhaul::guest::TermSize;
-use longhaul::journal::new_run_id;
-use longhaul::sandbox::docker::Docker;
-use longhaul::sandbox::local::Local;
-use longhaul::sandbox::{Backend, BoxSpec, Launch, Limits, Network};
-use longhaul::terminal::{CommandSpec, ExcerptBudget, Terminal, TerminalOptions};
+use longhaul::sandbox::Limits;
+use longhaul::terminal::{CommandSpec, Terminal};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-const IMAGE: &str = "longhaul-test:bookworm";
+use ground::{AGENT, IMAGE, backend, directory, options, spec};
+use memory::rss_kib;
+
 /// The arguments of the call that every step makes.
 const TRUE: &str = r#"{"command": "true"}"#;
-const AGENT: &str = env!("CARGO_BIN_EXE_agent");
 
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -37,8 +35,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     println!("{steps} steps of `true`; per step, p50 (p95), in ms");
     for kind in [SandboxKind::Local, SandboxKind::Docker] {
-        let dir = tempfile::Builder::new().prefix("longhaul-bench-").tempdir_in("/var/tmp").unwrap();
-        fs::create_dir(dir.path().join("project")).unwrap();
+        let dir = directory();
         if runtime.block_on(backend(kind, dir.path()).probe()).missing.is_some() {
             println!("{kind:?}: no box of this kind here; not measured");
             continue;
@@ -156,17 +153,9 @@ fn serve(stream: &TcpStream, seen: &Mutex<Vec<Seen>>, call: &dyn Fn(usize) -> (&
     }
 }
 
-fn backend(kind: SandboxKind, dir: &Path) -> Box<dyn Backend> {
-    let launch = Launch { program: PathBuf::from(AGENT), state_dir: dir.join("state") };
-    match kind {
-        SandboxKind::Local => Box::new(Local::new(launch)),
-        _ => Box::new(Docker::new(launch, Some(IMAGE.to_owned()), std::env::vars().collect(), None)),
-    }
-}
-
 /// One round trip over HTTP and one command over the channel of a box, and nothing else.
 async fn bare_loop(kind: SandboxKind, dir: &Path, sizes: &[usize]) -> Times {
-    let sandbox = backend(kind, dir).create(&spec(kind, dir)).await.unwrap();
+    let sandbox = backend(kind, dir).create(&spec(kind, dir, Limits::default())).await.unwrap();
     let terminal = Terminal::new(sandbox.guest().clone(), options(dir));
     let server = Server::start(|_| ("shell", TRUE));
     let client = reqwest::Client::new();
@@ -224,44 +213,5 @@ fn whole_loop(kind: SandboxKind, dir: &Path, steps: usize) -> Whole {
         sizes: seen.iter().map(|seen| seen.size).collect(),
         to_first_request: seen[0].at - started,
         rss_kib: *rss.lock().unwrap(),
-    }
-}
-
-/// Resident memory of a process, in KiB.
-fn rss_kib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
-}
-
-fn spec(kind: SandboxKind, dir: &Path) -> BoxSpec {
-    let run = new_run_id(SystemClock::new().now(), 1);
-    let run_dir = dir.join("state/runs").join(run.as_str());
-    fs::create_dir_all(run_dir.join("sessions")).unwrap();
-    BoxSpec {
-        run,
-        run_dir,
-        state_dir: dir.join("state"),
-        workspace: dir.join("project"),
-        bind_workspace: false,
-        image: (kind == SandboxKind::Docker).then(|| IMAGE.to_owned()),
-        home: None,
-        network: Network::Open,
-        limits: Limits::default(),
-        why: "bench".to_owned(),
-        env: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap_or_default())]),
-        token: "0123456789abcdef0123456789abcdef".to_owned(),
-        tmux: false,
-    }
-}
-
-fn options(dir: &Path) -> TerminalOptions {
-    TerminalOptions {
-        workspace: dir.join("project").to_string_lossy().into_owned(),
-        env: BTreeMap::new(),
-        size: TermSize::default(),
-        logs: "sessions".to_owned(),
-        budget: ExcerptBudget::default(),
-        clock: Arc::new(SystemClock::new()),
     }
 }

@@ -6,25 +6,21 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and stops at what it did not expect")]
 
+mod ground;
+
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use longhaul::clock::{Clock as _, SystemClock};
 use longhaul::domain::{Exit, RunMode, SandboxKind, ToolCall};
-use longhaul::guest::{CheckCommand, Client, Phase, TermSize, TmuxInfo};
-use longhaul::journal::new_run_id;
-use longhaul::sandbox::docker::Docker;
-use longhaul::sandbox::local::Local;
-use longhaul::sandbox::{Backend, BoxSpec, Launch, Limits, Network};
-use longhaul::terminal::{ExcerptBudget, Terminal, TerminalOptions};
+use longhaul::guest::{CheckCommand, Client, Phase, TmuxInfo};
+use longhaul::sandbox::Limits;
+use longhaul::terminal::Terminal;
 use longhaul::tools::{Attention, CallNames, Registry, Services, Workbench};
 use serde_json::{Value, json};
 
-const IMAGE: &str = "longhaul-test:bookworm";
-const AGENT: &str = env!("CARGO_BIN_EXE_agent");
+use ground::{backend, directory, options, spec};
+
 /// How often the poller looks.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -34,8 +30,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     println!("{jobs} jobs each; from a job's end to who waits for it; p50, p95, max in ms");
     for kind in [SandboxKind::Local, SandboxKind::Docker] {
-        let dir = tempfile::Builder::new().prefix("longhaul-bench-").tempdir_in("/var/tmp").unwrap();
-        fs::create_dir(dir.path().join("project")).unwrap();
+        let dir = directory();
         if runtime.block_on(backend(kind, dir.path()).probe()).missing.is_some() {
             println!("{kind:?}: no box of this kind here; not measured");
             continue;
@@ -92,7 +87,7 @@ impl Desk {
 }
 
 async fn measure(kind: SandboxKind, dir: &Path, jobs: usize) -> (Times, Option<Times>) {
-    let sandbox = backend(kind, dir).create(&spec(kind, dir)).await.unwrap();
+    let sandbox = backend(kind, dir).create(&spec(kind, dir, Limits::default())).await.unwrap();
     let guest = sandbox.guest().clone();
     let terminal = Terminal::new(guest.clone(), options(dir));
     let bench = Workbench::new(sandbox, terminal, &dir.join("artifacts"));
@@ -150,44 +145,4 @@ fn times_in(text: &str) -> Vec<u64> {
 fn now() -> u64 {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     u64::try_from(time.as_nanos()).unwrap()
-}
-
-fn backend(kind: SandboxKind, dir: &Path) -> Box<dyn Backend> {
-    let launch = Launch { program: PathBuf::from(AGENT), state_dir: dir.join("state") };
-    match kind {
-        SandboxKind::Local => Box::new(Local::new(launch)),
-        _ => Box::new(Docker::new(launch, Some(IMAGE.to_owned()), std::env::vars().collect(), None)),
-    }
-}
-
-fn spec(kind: SandboxKind, dir: &Path) -> BoxSpec {
-    let run = new_run_id(SystemClock::new().now(), 1);
-    let run_dir = dir.join("state/runs").join(run.as_str());
-    fs::create_dir_all(run_dir.join("sessions")).unwrap();
-    BoxSpec {
-        run,
-        run_dir,
-        state_dir: dir.join("state"),
-        workspace: dir.join("project"),
-        bind_workspace: false,
-        image: (kind == SandboxKind::Docker).then(|| IMAGE.to_owned()),
-        home: None,
-        network: Network::Open,
-        limits: Limits::default(),
-        why: "bench".to_owned(),
-        env: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap_or_default())]),
-        token: "0123456789abcdef0123456789abcdef".to_owned(),
-        tmux: false,
-    }
-}
-
-fn options(dir: &Path) -> TerminalOptions {
-    TerminalOptions {
-        workspace: dir.join("project").to_string_lossy().into_owned(),
-        env: BTreeMap::new(),
-        size: TermSize::default(),
-        logs: "sessions".to_owned(),
-        budget: ExcerptBudget::default(),
-        clock: Arc::new(SystemClock::new()),
-    }
 }
