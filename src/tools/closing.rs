@@ -66,11 +66,11 @@ impl Workbench {
 
     /// Asks jobs to end and gives them some time for it.
     async fn end_jobs(&self, jobs: &[Job]) {
-        let guest = self.terminal().guest();
+        let (guest, board) = (self.terminal().guest(), self.terminal().board());
         let end = async |job: &Job| {
             // What refuses or has ended meanwhile needs no signal.
             let _ = guest.signal(&job.session, Stop::Terminate).await;
-            let _ = guest.ended(&job.work).await;
+            board.ended(job.id).await;
         };
         // Real time, whatever the run's clock is: processes take it.
         let _ = tokio::time::timeout(GRACE, join_all(jobs.iter().map(end))).await;
@@ -81,7 +81,7 @@ impl Workbench {
         let guest = self.terminal().guest();
         let keep: Vec<SessionName> = kept.iter().map(|job| job.session.clone()).collect();
         let cleared = tokio::time::timeout(CLEARING, guest.end_others(keep)).await;
-        let told = join_all(ending.iter().map(|job| guest.ended(&job.work)));
+        let told = join_all(ending.iter().map(|job| self.terminal().board().ended(job.id)));
         let _ = tokio::time::timeout(GRACE, told).await;
         match cleared {
             Ok(Ok(())) => None,

@@ -133,7 +133,13 @@ fn tmux(info: &TmuxInfo, words: &[&str]) -> String {
 fn screen_with(info: &TmuxInfo, window: &str, text: &str) -> String {
     let until = Instant::now() + Duration::from_secs(10);
     loop {
-        let shown = tmux(info, &["capture-pane", "-p", "-t", &format!("=longhaul:={window}")]);
+        // A window is made after its session: there may be none yet.
+        let target = format!("=longhaul:={window}");
+        let captured = Command::new(&info.program)
+            .args(["-S", &info.socket, "capture-pane", "-p", "-t", &target])
+            .output()
+            .expect("tmux runs");
+        let shown = String::from_utf8_lossy(&captured.stdout).into_owned();
         if shown.contains(text) {
             return shown;
         }

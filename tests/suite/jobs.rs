@@ -25,10 +25,10 @@ async fn a_command_that_outlives_its_call_is_a_job_from_its_start_to_its_end() {
         .await;
     assert_eq!(
         (started.outcome.status, kinds(&started.facts)),
-        (Status::Running, vec!["job_started", "session_opened"])
+        (Status::Running, vec!["session_opened", "job_started"])
     );
     assert!(started.outcome.text.contains("[job j1: it runs on; wait for it with wait]"), "{}", started.outcome.text);
-    let Event::JobStarted { job } = &started.facts[0] else { panic!() };
+    let Event::JobStarted { job } = &started.facts[1] else { panic!() };
     assert_eq!((job.id, job.session.as_str(), job.expected_s), (JobId(1), "train", Some(5.0)));
     // Asked for again it is the same job.
     let again = desk.call("shell", json!({"command": null, "session": "train", "yield_s": 0})).await;

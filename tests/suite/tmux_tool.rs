@@ -44,7 +44,9 @@ impl Bed {
         let (_, action) = read.unwrap_or_else(|malformed| panic!("{malformed:?}")).remove(0);
         let names = CallNames { work: &nth, call: &nth };
         let done = self.workbench.run(names, &action, &mut |_| {}, &Attention::new()).await.expect("the box is there");
-        (done.outcome, done.facts)
+        let mut facts = self.workbench.terminal().board().pending();
+        facts.extend(done.facts);
+        (done.outcome, facts)
     }
 
     async fn tmux(&self, arguments: Value) -> Outcome {
@@ -72,7 +74,10 @@ async fn a_program_that_talks_back_is_driven_by_typing() {
         bed.call("tmux", &json!({"action": "open", "session": "talk", "command": command, "cols": 90})).await;
     assert_eq!(outcome.status, Status::Running, "{}", outcome.text);
     assert!(outcome.text.contains("90×48") && outcome.text.contains("job j1"), "{}", outcome.text);
-    assert!(matches!(&facts[..], [Event::SessionOpened { session, .. }] if session.as_str() == "talk"), "{facts:?}");
+    assert!(
+        matches!(&facts[..], [Event::SessionOpened { session, .. }, Event::JobStarted { .. }] if session.as_str() == "talk"),
+        "{facts:?}"
+    );
     let text = bed.says(json!({"action": "send", "session": "talk", "text": "Ada"})).await;
     assert!(text.contains("hello Ada") && text.contains("a yes or no: go on [y/n]"), "{text}");
     let text = bed.says(json!({"action": "screen", "session": "talk"})).await;

@@ -167,6 +167,18 @@ impl Board {
         self.inner.shared.news.drain()
     }
 
+    /// Waits until the end of a job is among the [news](Board::news); at once for one that is not known.
+    pub async fn ended(&self, job: JobId) {
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            if lock(&self.inner.shared.jobs).get(&job).is_none_or(|entry| entry.end.is_some()) {
+                return;
+            }
+            changes.changed().await.expect("the sender is `self`'s");
+        }
+    }
+
     /// What the box has used so far, from samples.
     pub fn usage(&self) -> BoxUsage {
         let shared = &self.inner.shared;

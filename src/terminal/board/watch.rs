@@ -205,10 +205,11 @@ impl Watch {
             entry.begins = Some(state.offset);
             end.cpu_ms = entry.cpu.map(millis);
             end.memory_peak_bytes = entry.memory_peak;
+            // Whoever sees the end finds it among the news.
+            self.shared.news.push(Event::JobEnded { job: self.job.id, end: end.clone() });
             entry.end = Some(end.clone());
             entry.untold.clear();
         });
-        self.shared.news.push(Event::JobEnded { job: self.job.id, end: end.clone() });
         self.shared.touch();
         // For who looks at how it went; what it tells changes nothing any more.
         let size = self.job.offset + end.size_bytes;
@@ -217,7 +218,7 @@ impl Watch {
         }
     }
 
-    fn entry(&mut self, change: impl FnOnce(&mut Entry, &Monitor)) {
+    fn entry(&self, change: impl FnOnce(&mut Entry, &Monitor)) {
         if let Some(entry) = lock(&self.shared.jobs).get_mut(&self.job.id) {
             change(entry, &self.monitor);
         }

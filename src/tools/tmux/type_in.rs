@@ -33,7 +33,9 @@ impl Call<'_> {
         if typed.is_empty() {
             return Err(malformed("text: is empty, and enter is false: that types nothing"));
         }
-        let by_hand = look.foreground.at_prompt && enter && !text.trim().is_empty();
+        // A shell that has just been started is about to show its prompt.
+        let is_idle = look.foreground.at_prompt || !info.ready;
+        let by_hand = is_idle && enter && !text.trim().is_empty();
         let note = by_hand.then_some("the shell ran this as typed by hand; `shell` would have told its exit code");
         self.type_in(&info, &typed, note).await
     }
