@@ -26,6 +26,7 @@ needed_programs=(
     mmdebstrap:mmdebstrap
     busybox:busybox-static
     # Programs that ask a person: how they are recognised is tested with them.
+    python3:python3
     less:less
     vim:vim
     sudo:sudo

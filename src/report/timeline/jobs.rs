@@ -51,8 +51,9 @@ impl Timeline {
             words.push_str(&format!(" (expected {expected})"));
         }
         match wait.cause {
-            WakeCause::Condition | WakeCause::JobEnded => self.line("wait", &words),
-            WakeCause::Deadline | WakeCause::Problem | WakeCause::Person | WakeCause::Budget => {
+            // These say by themselves what they are.
+            WakeCause::Condition | WakeCause::JobEnded | WakeCause::Person => self.line("wait", &words),
+            WakeCause::Deadline | WakeCause::Problem | WakeCause::Budget => {
                 self.line("wait", &format!("{}: {words}", wait.cause.words()))
             }
         }
