@@ -78,6 +78,8 @@ async fn a_program_that_talks_back_is_driven_by_typing() {
         matches!(&facts[..], [Event::SessionOpened { session, .. }, Event::JobStarted { .. }] if session.as_str() == "talk"),
         "{facts:?}"
     );
+    let asked = bed.call("wait", &json!({"input": "talk", "deadline_s": 60})).await.0;
+    assert_eq!(asked.status, Status::Ok, "{}", asked.text);
     let text = bed.says(json!({"action": "send", "session": "talk", "text": "Ada"})).await;
     assert!(text.contains("hello Ada") && text.contains("a yes or no: go on [y/n]"), "{text}");
     let text = bed.says(json!({"action": "screen", "session": "talk"})).await;
