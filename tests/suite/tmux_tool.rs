@@ -78,7 +78,7 @@ async fn a_program_that_talks_back_is_driven_by_typing() {
         matches!(&facts[..], [Event::SessionOpened { session, .. }, Event::JobStarted { .. }] if session.as_str() == "talk"),
         "{facts:?}"
     );
-    let asked = bed.call("wait", &json!({"input": "talk", "deadline_s": 60})).await.0;
+    let asked = bed.call("wait", &json!({"input": "talk", "deadline_s": 60, "wake_on": "conditions"})).await.0;
     assert_eq!(asked.status, Status::Ok, "{}", asked.text);
     let text = bed.says(json!({"action": "send", "session": "talk", "text": "Ada"})).await;
     assert!(text.contains("hello Ada") && text.contains("a yes or no: go on [y/n]"), "{text}");
@@ -98,7 +98,7 @@ async fn a_password_is_left_to_a_person() {
     let bed = Bed::new().await;
     let command = "read -s -p 'Password for db: ' secret; echo; echo ${#secret} characters";
     bed.tmux(json!({"action": "open", "session": "db", "command": command})).await;
-    let waited = bed.call("wait", &json!({"input": "db", "deadline_s": 20})).await.0;
+    let waited = bed.call("wait", &json!({"input": "db", "deadline_s": 60, "wake_on": "conditions"})).await.0;
     assert_eq!(waited.status, Status::Ok, "{}", waited.text);
     let text = bed.says(json!({"action": "screen", "session": "db"})).await;
     assert!(text.contains("waits for a password: Password for db:"), "{text}");
@@ -239,7 +239,7 @@ async fn a_full_screen_program_is_shown_by_its_screen_and_hears_its_keys() {
     let bed = Bed::new().await;
     let program = "printf '\\033[?1049h\\033[?1h\\033[2J\\033[3;5Hpick one'; cat -v; printf '\\033[?1049l'";
     bed.tmux(json!({"action": "open", "session": "menu", "command": program})).await;
-    let shown = bed.call("wait", &json!({"output": {"pattern": "pick one"}, "deadline_s": 60})).await.0;
+    let shown = bed.call("wait", &json!({"input": "menu", "deadline_s": 60, "wake_on": "conditions"})).await.0;
     assert_eq!(shown.status, Status::Ok, "{}", shown.text);
     let text = bed.says(json!({"action": "keys", "session": "menu", "keys": ["Up", "F1", "M-x", "Enter"]})).await;
     assert!(text.contains("its screen:]\n\n\n    pick one^[OA^[OP^[x"), "{text}");
