@@ -9,6 +9,8 @@
 mod ground;
 #[path = "ground/memory.rs"]
 mod memory;
+#[path = "ground/times.rs"]
+mod times;
 
 use std::path::Path;
 use std::process::Command;
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use ground::{backend, directory, options, spec};
 use memory::rss_kib;
+use times::Times;
 
 const FLOODS: usize = 8;
 /// Some hundred megabytes, and again.
@@ -65,7 +68,7 @@ async fn measure(kind: SandboxKind, dir: &Path, time: Duration) {
     }
     let idle = Times::of(echoes(&terminal, "idle", Duration::from_secs(3)).await);
     println!("{kind:?}");
-    println!("  echo, idle:      {idle}");
+    println!("  echo, idle:      {}", words(&idle));
 
     let memory = Memory::watch(guest);
     for nth in 0..FLOODS {
@@ -76,7 +79,7 @@ async fn measure(kind: SandboxKind, dir: &Path, time: Duration) {
     let begun = Instant::now();
     let flooded = Times::of(echoes(&terminal, "flooded", time).await);
     let printed: u64 = terminal.sessions().await.unwrap().iter().map(|info| info.log_size).sum();
-    println!("  echo, flooded:   {flooded}");
+    println!("  echo, flooded:   {}", words(&flooded));
     println!("  {FLOODS} floods:        {:.0} MB/s kept", printed as f64 / 1e6 / begun.elapsed().as_secs_f64());
     memory.print("floods");
     for nth in 0..FLOODS {
@@ -116,27 +119,10 @@ async fn echoes(terminal: &Terminal, name: &str, time: Duration) -> Vec<Duration
     times
 }
 
-/// Times, sorted.
-struct Times(Vec<Duration>);
-
-impl Times {
-    fn of(mut times: Vec<Duration>) -> Self {
-        times.sort_unstable();
-        Self(times)
-    }
-
-    fn at(&self, share: f64) -> f64 {
-        let nth = ((self.0.len() - 1) as f64 * share).round() as usize;
-        self.0[nth].as_secs_f64() * 1e3
-    }
-}
-
-impl std::fmt::Display for Times {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [p50, p90, p95, p99, max] = [0.5, 0.9, 0.95, 0.99, 1.0].map(|share| self.at(share));
-        let count = self.0.len();
-        write!(f, "p50 {p50:.1} · p90 {p90:.1} · p95 {p95:.1} · p99 {p99:.1} · max {max:.1} ms ({count} times)")
-    }
+/// The distribution in words.
+fn words(times: &Times) -> String {
+    let [p50, p90, p95, p99, max] = [0.5, 0.9, 0.95, 0.99, 1.0].map(|share| times.at(share));
+    format!("p50 {p50:.1} · p90 {p90:.1} · p95 {p95:.1} · p99 {p99:.1} · max {max:.1} ms")
 }
 
 /// Resident memory of the guest and of this process, watched by a thread.

@@ -9,6 +9,8 @@
 mod ground;
 #[path = "ground/memory.rs"]
 mod memory;
+#[path = "ground/times.rs"]
+mod times;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use ground::{AGENT, IMAGE, backend, directory, options, spec};
 use memory::rss_kib;
+use times::Times;
 
 /// The arguments of the call that every step makes.
 const TRUE: &str = r#"{"command": "true"}"#;
@@ -43,21 +46,6 @@ fn main() {
         let whole = whole_loop(kind, dir.path(), steps);
         let bare = runtime.block_on(bare_loop(kind, dir.path(), &whole.sizes));
         report(kind, &bare, &whole);
-    }
-}
-
-/// Times of the steps, sorted.
-struct Times(Vec<Duration>);
-
-impl Times {
-    fn of(mut times: Vec<Duration>) -> Self {
-        times.sort_unstable();
-        Self(times)
-    }
-
-    fn at(&self, share: f64) -> f64 {
-        let nth = ((self.0.len() - 1) as f64 * share).round() as usize;
-        self.0[nth].as_secs_f64() * 1e3
     }
 }
 

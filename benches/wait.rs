@@ -7,6 +7,8 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and stops at what it did not expect")]
 
 mod ground;
+#[path = "ground/times.rs"]
+mod times;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,6 +22,7 @@ use longhaul::tools::{Attention, CallNames, Registry, Services, Workbench};
 use serde_json::{Value, json};
 
 use ground::{backend, directory, options, spec};
+use times::Times;
 
 /// How often the poller looks.
 const POLL: Duration = Duration::from_millis(100);
@@ -44,21 +47,6 @@ fn main() {
             }
             None => println!("{kind:?}: no tmux in the box; the poller is not measured"),
         }
-    }
-}
-
-/// Times, sorted.
-struct Times(Vec<Duration>);
-
-impl Times {
-    fn of(mut times: Vec<Duration>) -> Self {
-        times.sort_unstable();
-        Self(times)
-    }
-
-    fn at(&self, share: f64) -> f64 {
-        let nth = ((self.0.len() - 1) as f64 * share).round() as usize;
-        self.0[nth].as_secs_f64() * 1e3
     }
 }
 

@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     fn outside(path: &str, target: &str) -> bool {
-        leads_outside(Path::new(path), target.as_bytes(), Path::new("/work/project"))
+        leads_outside(Path::new(path), target.as_bytes(), Path::new("/srv/project"))
     }
 
     #[test]
@@ -234,8 +234,8 @@ mod tests {
             ("link", "./a/b"),
             ("a/link", "../file"),
             ("a/b/link", "../../c/d"),
-            ("link", "/work/project/a"),
-            ("link", "/work/project"),
+            ("link", "/srv/project/a"),
+            ("link", "/srv/project"),
         ] {
             assert!(!outside(path, target), "{path} -> {target}");
         }
@@ -245,8 +245,8 @@ mod tests {
             ("a/link", "../../secret"),
             ("link", "a/../b"),
             ("a/link", "x/../../y"),
-            ("link", "/work/project/../other"),
-            ("link", "/work/project2"),
+            ("link", "/srv/project/../other"),
+            ("link", "/srv/project2"),
             ("link", "/"),
             ("link", ".."),
         ] {
