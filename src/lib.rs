@@ -21,7 +21,7 @@
 //! | `terminal` | domain clock guest | sessions, screen rendering, jobs, waits |
 //! | `context` | domain model | what the model sees of the past: prompts, history |
 //! | `tools` | domain clock guest sandbox terminal | what the model may do: one file per tool, one registry |
-//! | `agent` | domain clock journal model context tools | the loop |
+//! | `agent` | domain clock journal model context tools policy | the loop |
 //! | `workflow` | domain clock journal recovery policy agent | later: definition, graph, stages, results |
 //! | `cli` | all | arguments in, wiring, words and exit code out |
 

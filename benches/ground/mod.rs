@@ -57,6 +57,7 @@ pub(crate) fn spec(kind: SandboxKind, dir: &Path, limits: Limits) -> BoxSpec {
         env: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap_or_default())]),
         token: "0123456789abcdef0123456789abcdef".to_owned(),
         tmux: false,
+        from: None,
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -13,9 +12,10 @@ use crate::context::{History, Prompt, Situation};
 use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Observer, Progress, RunSpec, ToolCall};
 use crate::journal::{Blobs, Inbox, Mail, Recorder, Requests};
 use crate::model::{Answer, Delta, Message, Model, ModelError, Request, ToolSpec};
-use crate::tools::{Registry, Services, Tool, Workbench, WorkbenchError};
+use crate::tools::{Registry, Services, Tool, WorkbenchError};
 
 use super::around::{Around, Happening, out_of_time};
+use super::boxes::Boxes;
 use super::claim;
 use super::person::{Person, Word};
 use super::state::{Ending, State, Step};
@@ -24,9 +24,6 @@ use super::work::Bench;
 
 /// Raw requests and responses are synced at most this often: a fast model must not wait for the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
-
-/// A box that is being made while the first request is on its way.
-pub type Opening = BoxFuture<'static, Result<Workbench, WorkbenchError>>;
 
 /// What a run is driven with.
 pub struct Parts {
@@ -40,8 +37,8 @@ pub struct Parts {
     pub model: Arc<dyn Model>,
     /// What the model may do.
     pub registry: Registry,
-    /// Makes the box.
-    pub opening: Opening,
+    /// Makes the box, and others after it.
+    pub boxes: Arc<dyn Boxes>,
     /// Sees everything.
     pub observer: Box<dyn Observer>,
     /// May interrupt, speak, end.
@@ -98,7 +95,7 @@ impl Driver {
     /// # Errors
     /// [`Trouble`] when it can't be recorded.
     pub fn begin(spec: RunSpec, parts: Parts) -> Result<Self, Trouble> {
-        let Parts { clock, recorder, blobs, model, registry, opening, observer, person, inbox } = parts;
+        let Parts { clock, recorder, blobs, model, registry, boxes, observer, person, inbox } = parts;
         let around = Around::new(person, inbox, Arc::clone(&clock), &spec);
         let mut driver = Self {
             state: State::new(spec.clone()),
@@ -115,7 +112,7 @@ impl Driver {
             synced_at: None,
             sync_owed: false,
             clock,
-            bench: Bench::Opening(opening),
+            bench: Bench::Opening(boxes.open(None)),
             observer,
             around,
             mail: VecDeque::new(),

@@ -1,6 +1,7 @@
 //! The loop: decide, act, note.
 
 mod around;
+mod boxes;
 mod claim;
 mod driver;
 mod person;
@@ -9,7 +10,8 @@ mod trouble;
 mod watched;
 mod work;
 
-pub use driver::{Driver, Finished, Opening, Parts};
+pub use boxes::{Boxes, FoundBench, Opening};
+pub use driver::{Driver, Finished, Parts};
 pub use person::{Person, Word};
 pub use state::{Ending, MAX_CHECK_ROUNDS, State, Step};
 pub use trouble::Trouble;

@@ -185,6 +185,11 @@ impl State {
             Event::TurnInterrupted { .. } => self.floor = Floor::Person,
             Event::StopAsked { reason, why } => self.stop = Some((*reason, why.clone())),
             Event::RunEnded { .. } => self.ended = true,
+            Event::RunResumed { .. } => self.take_up(),
+            Event::RunForked { spec } => {
+                self.spec = spec.clone();
+                self.take_up();
+            }
             Event::RunStarted { .. }
             | Event::BoxOpened { .. }
             | Event::BoxClosed { .. }
@@ -202,8 +207,24 @@ impl State {
             | Event::SessionClosed { .. }
             | Event::BoxMeasured { .. }
             | Event::Noticed { .. }
+            | Event::CheckpointTaken { .. }
+            | Event::RestoreStarted { .. }
+            | Event::CheckpointRestored { .. }
+            | Event::CheckpointDeleted { .. }
+            | Event::SidecarStarted { .. }
+            | Event::SidecarStopped { .. }
+            | Event::ImageSaved { .. }
             | Event::Other(_) => {}
         }
+    }
+
+    /// The run goes on: what ended it before counts no more.
+    fn take_up(&mut self) {
+        self.ended = false;
+        self.stop = None;
+        self.nudges = 0;
+        self.malformed_answers = 0;
+        self.failed_rounds = 0;
     }
 
     fn take_answer(&mut self, text: &str, calls: &[ToolCall]) {

@@ -7,8 +7,9 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use super::around::{Happening, out_of_time};
+use super::boxes::Opening;
 use super::claim;
-use super::driver::{Cut, Driver, Opening};
+use super::driver::{Cut, Driver};
 use super::person::Word;
 use super::state::Ending;
 use super::trouble::Trouble;

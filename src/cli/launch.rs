@@ -4,23 +4,22 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
 use sha2::{Digest as _, Sha256};
 
-use super::open_box::{Backends, BoxWish};
+use super::open_box::{Backends, BoxWish, RunBoxes};
 use super::settings::Settings;
 use super::target::{of_store, store};
 use super::{Failure, Place, reports, secrets};
 use crate::agent::{Driver, Ending, Finished, Parts, Person, Trouble};
 use crate::clock::{Clock, SystemClock};
 use crate::context::Prompt;
-use crate::domain::{ExitReason, Observer, RunMode, RunSpec};
+use crate::domain::{BoxAsked, ExitReason, Observer, RunMode, RunSpec};
 use crate::journal::{Inbox, Recorder, RunDir, new_run_id};
 use crate::model::{self, Model};
 use crate::report::Closing;
-use crate::sandbox::{BoxSpec, SandboxError};
+use crate::sandbox::{BoxSpec, Network};
 use crate::telemetry::Redactor;
-use crate::tools::{Registry, WorkbenchError};
+use crate::tools::Registry;
 
 /// What a run is for.
 #[derive(Debug, Clone)]
@@ -89,6 +88,7 @@ pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<
             env,
             token: token(),
             tmux: settings.tmux,
+            from: None,
         },
         clock: Arc::clone(&clock),
     };
@@ -120,14 +120,13 @@ impl Prepared {
     /// When it can't be recorded.
     pub(super) fn begin(self, observer: Box<dyn Observer>, person: Box<dyn Person>) -> Result<Begun, Failure> {
         let Self { spec, run, clock, recorder, redactor, model, wish, backends } = self;
-        let opening = tokio::spawn(async move { backends.open(wish).await });
         let parts = Parts {
             clock,
             recorder,
             blobs: run.blobs(redactor),
             model,
             registry: Registry::for_mode(spec.mode),
-            opening: opening.map(|joined| joined.unwrap_or_else(|error| Err(panicked(&error)))).boxed(),
+            boxes: Arc::new(RunBoxes::new(backends, wish)),
             observer,
             person,
             // Without it the run is as good; `agent send` says that nothing would read a message.
@@ -149,18 +148,10 @@ impl Begun {
     /// # Errors
     /// When what happens can't be recorded any more.
     pub(super) async fn drive(self) -> Result<Over, Failure> {
-        let Finished { ending, trouble } = self.driver.drive().await?;
+        let Finished { ending, trouble } = Box::pin(self.driver.drive()).await?;
         let closing = reports::write(&self.run)?;
         Ok(Over { ending, trouble, closing })
     }
-}
-
-fn panicked(error: &tokio::task::JoinError) -> WorkbenchError {
-    WorkbenchError::NoBox(SandboxError {
-        what: "the box could not be made".to_owned(),
-        because: Some(error.to_string()),
-        hint: None,
-    })
 }
 
 fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSpec {
@@ -186,6 +177,25 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
         max_turns: settings.max_turns,
         max_time_s: settings.max_time_s,
         keep_services: settings.keep_services,
+        asked: Some(asked(settings)),
+        parent: None,
+    }
+}
+
+/// The box as it was asked for, so that one made later is like it.
+fn asked(settings: &Settings) -> BoxAsked {
+    let limits = &settings.limits;
+    BoxAsked {
+        sandbox: settings.sandbox.to_string(),
+        image: settings.image.clone(),
+        network: settings.network == Network::Open,
+        bind_workspace: settings.bind_workspace,
+        tmux: settings.tmux,
+        memory_bytes: limits.memory_bytes,
+        pids: limits.pids,
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few processors")]
+        cpu_milli: limits.cpus.map(|cpus| (cpus * 1000.0).round() as u64),
+        log_bytes: limits.log_bytes,
     }
 }
 

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use crate::agent::{Boxes, FoundBench, Opening};
 use crate::clock::Clock;
-use crate::domain::SandboxKind;
+use crate::domain::{SandboxKind, Snapshot};
 use crate::sandbox::choose::{ImageNamed, Wanted, candidates, choose};
 use crate::sandbox::docker::Docker;
 use crate::sandbox::host::Host;
 use crate::sandbox::local::Local;
-use crate::sandbox::{Backend, BoxSpec, Launch, Probe, Sandbox, leave_token};
+use crate::sandbox::{Backend, BoxSpec, Found, Launch, Probe, Sandbox, SandboxError, leave_token};
 use crate::terminal::{ExcerptBudget, Terminal, TerminalOptions};
 use crate::tools::{Workbench, WorkbenchError};
 
@@ -80,6 +84,70 @@ impl Backends {
         let refused = choose(wanted, image, &tried).expect_err("every kind that was tried has failed");
         Err(refused.into())
     }
+
+    /// Finds the box of a run whose driver has gone: of whichever kind it is.
+    ///
+    /// # Errors
+    /// [`WorkbenchError::NoBox`] where it can't be told whether there is one.
+    async fn find(&self, wish: BoxWish) -> Result<FoundBench, WorkbenchError> {
+        let BoxWish { wanted, spec, clock } = wish;
+        let image = if spec.image.is_some() { ImageNamed::Yes } else { ImageNamed::No };
+        let mut gone = Vec::new();
+        for &kind in candidates(wanted, image) {
+            match self.of(kind).find(&spec).await? {
+                Found::Alive(sandbox) => return Ok(FoundBench::Alive(set_up(sandbox, &spec, clock))),
+                Found::Restarted(sandbox, why) => {
+                    return Ok(FoundBench::Restarted(set_up(sandbox, &spec, clock), why));
+                }
+                Found::Gone(why) => gone.push(why),
+            }
+        }
+        Ok(FoundBench::Gone(gone.join("; ")))
+    }
+}
+
+/// The boxes of one run.
+pub(super) struct RunBoxes {
+    backends: Arc<Backends>,
+    wish: BoxWish,
+}
+
+impl RunBoxes {
+    /// Boxes as they are wished for.
+    pub(super) fn new(backends: Backends, wish: BoxWish) -> Self {
+        Self { backends: Arc::new(backends), wish }
+    }
+}
+
+impl Boxes for RunBoxes {
+    fn open(&self, from: Option<Snapshot>) -> Opening {
+        let (backends, mut wish) = (Arc::clone(&self.backends), self.wish.clone());
+        if let Some(snapshot) = &from {
+            wish.wanted = Wanted::Only(snapshot.kind);
+        }
+        wish.spec.from = from;
+        let opening = tokio::spawn(async move { backends.open(wish).await });
+        opening.map(|joined| joined.unwrap_or_else(|error| Err(panicked(&error)))).boxed()
+    }
+
+    fn find(&self) -> BoxFuture<'static, Result<FoundBench, WorkbenchError>> {
+        let (backends, wish) = (Arc::clone(&self.backends), self.wish.clone());
+        let finding = tokio::spawn(async move { backends.find(wish).await });
+        finding.map(|joined| joined.unwrap_or_else(|error| Err(panicked(&error)))).boxed()
+    }
+
+    fn discard(&self, snapshot: Snapshot) -> BoxFuture<'static, Vec<String>> {
+        let backends = Arc::clone(&self.backends);
+        async move { backends.of(snapshot.kind).discard(&snapshot).await }.boxed()
+    }
+}
+
+fn panicked(error: &tokio::task::JoinError) -> WorkbenchError {
+    WorkbenchError::NoBox(SandboxError {
+        what: "the box could not be made".to_owned(),
+        because: Some(error.to_string()),
+        hint: None,
+    })
 }
 
 fn set_up(sandbox: Box<dyn Sandbox>, spec: &BoxSpec, clock: Arc<dyn Clock>) -> Workbench {

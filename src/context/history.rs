@@ -63,6 +63,15 @@ impl History {
             | Event::SessionClosed { .. }
             | Event::BoxMeasured { .. }
             | Event::Noticed { .. }
+            | Event::RunResumed { .. }
+            | Event::RunForked { .. }
+            | Event::CheckpointTaken { .. }
+            | Event::RestoreStarted { .. }
+            | Event::CheckpointRestored { .. }
+            | Event::CheckpointDeleted { .. }
+            | Event::SidecarStarted { .. }
+            | Event::SidecarStopped { .. }
+            | Event::ImageSaved { .. }
             | Event::Other(_) => {}
         }
     }
@@ -122,6 +131,8 @@ mod tests {
             max_turns: 5,
             max_time_s: None,
             keep_services: false,
+            asked: None,
+            parent: None,
         }
     }
 

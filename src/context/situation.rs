@@ -33,11 +33,15 @@ impl Situation {
             }
             Event::SessionClosed { session, why } => self.add(format!("Session {session} is closed: {}.", cut(why))),
             Event::Noticed { kind, text } => match kind {
-                NoticeKind::Reconnected | NoticeKind::OutputLost | NoticeKind::ClockJumped => {
+                NoticeKind::Reconnected
+                | NoticeKind::OutputLost
+                | NoticeKind::ClockJumped
+                | NoticeKind::CheckpointFailed => {
                     self.add(format!("Noticed: {}.", cut(text)));
                 }
                 NoticeKind::Headless | NoticeKind::ServicesKept => {}
             },
+            Event::SidecarStopped { name, why } => self.add(format!("Sidecar {name} is gone: {}.", cut(why))),
             Event::ModelRequested { .. } => self.told.append(&mut self.new),
             Event::ModelAnswered { .. } => self.told.clear(),
             Event::RunStarted { .. }
@@ -63,6 +67,14 @@ impl Situation {
             | Event::ArtifactCollected { .. }
             | Event::ArtifactRefused { .. }
             | Event::RunEnded { .. }
+            | Event::RunResumed { .. }
+            | Event::RunForked { .. }
+            | Event::CheckpointTaken { .. }
+            | Event::RestoreStarted { .. }
+            | Event::CheckpointRestored { .. }
+            | Event::CheckpointDeleted { .. }
+            | Event::SidecarStarted { .. }
+            | Event::ImageSaved { .. }
             | Event::Other(_) => {}
         }
     }

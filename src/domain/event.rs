@@ -4,15 +4,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BoxUsage, ExitReason, Finding, Job, JobEnd, JobId, NoticeKind, Outcome, RunId, SessionName, ToolCall, Usage,
-    Verdict, WaitRecord,
+    BoxReturn, BoxUsage, Checkpoint, CheckpointId, ExitReason, Finding, Job, JobEnd, JobId, NoticeKind, Outcome,
+    Parent, RunId, SessionName, ToolCall, Usage, Verdict, WaitRecord,
 };
 
 /// The transcript format that this program writes. A reader refuses a higher major version by name and carries unknown
 /// kinds of a higher minor version through.
 pub const FORMAT_MAJOR: u32 = 1;
 /// See [`FORMAT_MAJOR`].
-pub const FORMAT_MINOR: u32 = 1;
+pub const FORMAT_MINOR: u32 = 2;
 
 /// A recorded event: its place, its time, what happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +77,42 @@ pub struct RunSpec {
     /// Whether services are left alive at the end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_services: bool,
+    /// The box that was asked for: what a later one is made like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<BoxAsked>,
+    /// Where it was forked from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+}
+
+/// The box that was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoxAsked {
+    /// `auto` or a kind.
+    pub sandbox: String,
+    /// The image, where one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Whether it sees the world's network.
+    pub network: bool,
+    /// Whether the workspace is written through.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bind_workspace: bool,
+    /// Whether tmux is installed where an image has none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tmux: bool,
+    /// Most memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Most processes and threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u64>,
+    /// Processors, in thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_milli: Option<u64>,
+    /// Most bytes of terminal logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_bytes: Option<u64>,
 }
 
 /// Which kind of box.
@@ -309,6 +345,73 @@ pub enum Event {
         /// In words.
         text: String,
     },
+    /// The run was taken up again after its driver had gone.
+    RunResumed {
+        /// The driver's number: each is higher than the one before.
+        epoch: u64,
+        /// Time since the last entry.
+        away_ms: u64,
+        /// How the box was found.
+        found: BoxReturn,
+        /// What the driver before it left in the middle, and what else is to be known, in words.
+        notes: Vec<String>,
+    },
+    /// The run begins as the continuation of another: the entries before this one are that run's, byte for byte.
+    RunForked {
+        /// What is asked from here on.
+        spec: RunSpec,
+    },
+    /// A checkpoint was taken.
+    CheckpointTaken {
+        /// It.
+        checkpoint: Checkpoint,
+    },
+    /// A checkpoint is about to be restored: the box as it is goes.
+    RestoreStarted {
+        /// Which.
+        checkpoint: CheckpointId,
+        /// The one that holds what is left behind; None where nothing could be kept.
+        saved: Option<CheckpointId>,
+    },
+    /// A checkpoint was restored.
+    CheckpointRestored {
+        /// Which.
+        checkpoint: CheckpointId,
+        /// The sessions that were opened again.
+        sessions: Vec<SessionName>,
+        /// What came of services and what is not as it was, in words.
+        notes: Vec<String>,
+    },
+    /// A checkpoint was deleted.
+    CheckpointDeleted {
+        /// Which.
+        checkpoint: CheckpointId,
+    },
+    /// A service beside the box was started.
+    SidecarStarted {
+        /// Its name, which is also its host name for the box.
+        name: String,
+        /// The image, for containers.
+        image: Option<String>,
+        /// Container name, or session.
+        id: String,
+    },
+    /// A service beside the box is gone.
+    SidecarStopped {
+        /// Its name.
+        name: String,
+        /// Why, in words.
+        why: String,
+    },
+    /// The box was kept as an image.
+    ImageSaved {
+        /// The image's name.
+        name: String,
+        /// Its id.
+        id: String,
+        /// What is not in it.
+        left_out: Vec<String>,
+    },
     /// The model claims to be done.
     FinishClaimed {
         /// What it says.
@@ -410,6 +513,15 @@ kinds! {
     SessionClosed "session_closed",
     BoxMeasured "box_measured",
     Noticed "noticed",
+    RunResumed "run_resumed",
+    RunForked "run_forked",
+    CheckpointTaken "checkpoint_taken",
+    RestoreStarted "restore_started",
+    CheckpointRestored "checkpoint_restored",
+    CheckpointDeleted "checkpoint_deleted",
+    SidecarStarted "sidecar_started",
+    SidecarStopped "sidecar_stopped",
+    ImageSaved "image_saved",
     FinishClaimed "finish_claimed",
     CheckStarted "check_started",
     CheckEnded "check_ended",

@@ -360,6 +360,8 @@ pub enum NoticeKind {
     ClockJumped,
     /// Services were left running at the end.
     ServicesKept,
+    /// A checkpoint could not be taken.
+    CheckpointFailed,
 }
 
 #[cfg(test)]

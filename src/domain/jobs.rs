@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use super::words::{duration_words, seconds_words};
-use super::{Entry, Event, Finding, Job, JobEnd, JobId};
+use super::{BoxReturn, Entry, Event, Finding, Job, JobEnd, JobId};
 
 /// The fold. What makes no sense in a transcript, such as the end of a job that never began, changes nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -74,12 +74,10 @@ impl Jobs {
                     record.fate = Fate::Ended { end: end.clone(), at: entry.time, turn };
                 }
             }
-            Event::BoxClosed { removed: true, .. } => {
-                self.by_id
-                    .values_mut()
-                    .filter(|record| record.is_alive())
-                    .for_each(|record| record.fate = Fate::WithBox);
-            }
+            Event::BoxClosed { removed: true, .. }
+            | Event::RestoreStarted { .. }
+            | Event::RunForked { .. }
+            | Event::RunResumed { found: BoxReturn::Lost | BoxReturn::None, .. } => self.end_with_box(),
             Event::RunStarted { .. }
             | Event::BoxOpened { .. }
             | Event::BoxClosed { removed: false, .. }
@@ -102,8 +100,20 @@ impl Jobs {
             | Event::ArtifactCollected { .. }
             | Event::ArtifactRefused { .. }
             | Event::RunEnded { .. }
+            | Event::RunResumed { .. }
+            | Event::CheckpointTaken { .. }
+            | Event::CheckpointRestored { .. }
+            | Event::CheckpointDeleted { .. }
+            | Event::SidecarStarted { .. }
+            | Event::SidecarStopped { .. }
+            | Event::ImageSaved { .. }
             | Event::Other(_) => {}
         }
+    }
+
+    fn end_with_box(&mut self) {
+        let alive = self.by_id.values_mut().filter(|record| record.is_alive());
+        alive.for_each(|record| record.fate = Fate::WithBox);
     }
 
     /// All of them, by id.

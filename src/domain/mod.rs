@@ -1,6 +1,7 @@
 //! The nouns that all modules share: plain, serialisable data without I/O, clock or async.
 
 mod call;
+mod checkpoint;
 mod event;
 mod id;
 mod job;
@@ -10,9 +11,12 @@ mod verdict;
 mod words;
 
 pub use call::{Exit, Outcome, OutputFacts, Status, ToolCall, Usage};
+pub use checkpoint::{
+    BoxReturn, Checkpoint, CheckpointId, CheckpointIdError, CheckpointReason, Consistency, Effect, Parent, Snapshot,
+};
 pub use event::{
-    BlobRef, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, FinishClaim, RunMode,
-    RunSpec, SandboxKind,
+    BlobRef, BoxAsked, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, FinishClaim,
+    RunMode, RunSpec, SandboxKind,
 };
 pub use id::{IdError, RunId, SessionName};
 pub use job::{

@@ -254,6 +254,15 @@ pub fn must_sync(event: &Event) -> bool {
         | Event::SessionClosed { .. }
         | Event::BoxMeasured { .. }
         | Event::Noticed { .. }
+        | Event::RunResumed { .. }
+        | Event::RunForked { .. }
+        | Event::CheckpointTaken { .. }
+        | Event::RestoreStarted { .. }
+        | Event::CheckpointRestored { .. }
+        | Event::CheckpointDeleted { .. }
+        | Event::SidecarStarted { .. }
+        | Event::SidecarStopped { .. }
+        | Event::ImageSaved { .. }
         | Event::Other(_) => true,
     }
 }

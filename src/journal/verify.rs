@@ -183,6 +183,7 @@ impl Proof {
         self.report.ended = matches!(entry.event, Event::RunEnded { .. });
         match &entry.event {
             Event::RunStarted { spec, .. } => self.run_json(spec),
+            Event::RunForked { spec } => self.run_json(spec),
             Event::ModelRequested { sha256, kept_bytes, rest, .. } => self.request(line, sha256, *kept_bytes, rest),
             Event::ModelAnswered { response, .. } => drop(self.blob(line, response)),
             Event::SessionOpened { log, .. } => drop(self.logs.insert(log.clone())),
@@ -212,6 +213,14 @@ impl Proof {
             | Event::SessionClosed { .. }
             | Event::BoxMeasured { .. }
             | Event::Noticed { .. }
+            | Event::RunResumed { .. }
+            | Event::CheckpointTaken { .. }
+            | Event::RestoreStarted { .. }
+            | Event::CheckpointRestored { .. }
+            | Event::CheckpointDeleted { .. }
+            | Event::SidecarStarted { .. }
+            | Event::SidecarStopped { .. }
+            | Event::ImageSaved { .. }
             | Event::Other(_) => {}
         }
     }

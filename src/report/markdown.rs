@@ -105,6 +105,10 @@ impl<'e> Report<'e> {
             Event::PersonTyped { session } => self.noticed.push(format!("a person typed into session {session}")),
             Event::Noticed { kind: NoticeKind::ServicesKept, .. } => self.services_kept = true,
             Event::Noticed { text, .. } => self.noticed.push(plain(text)),
+            Event::RunResumed { away_ms, found, .. } => {
+                let words = format!("taken up again after {}: the box {}", duration(*away_ms), found.words());
+                self.noticed.push(words);
+            }
             Event::StopAsked { why, .. } => self.troubles.push(format!("asked to stop: {}", plain(why))),
             Event::RunStarted { .. }
             | Event::BoxClosed { .. }
@@ -121,6 +125,14 @@ impl<'e> Report<'e> {
             | Event::JobEnded { .. }
             | Event::SessionClosed { .. }
             | Event::BoxMeasured { .. }
+            | Event::RunForked { .. }
+            | Event::CheckpointTaken { .. }
+            | Event::RestoreStarted { .. }
+            | Event::CheckpointRestored { .. }
+            | Event::CheckpointDeleted { .. }
+            | Event::SidecarStarted { .. }
+            | Event::SidecarStopped { .. }
+            | Event::ImageSaved { .. }
             | Event::Other(_) => {}
         }
     }

@@ -167,6 +167,31 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
             }
             Event::BoxMeasured { usage } => self.line("box_usage", at(entry, json!(usage))),
             Event::Noticed { kind, text } => self.line("notice", at(entry, json!({ "kind": kind, "text": text }))),
+            Event::RunForked { spec } => self.line("init", at(entry, json!(spec))),
+            Event::RunResumed { epoch, away_ms, found, notes } => {
+                let members = json!({ "epoch": epoch, "away_ms": away_ms, "box": found, "notes": notes });
+                self.line("resumed", at(entry, members));
+            }
+            Event::CheckpointTaken { checkpoint } => {
+                self.line("checkpoint", at(entry, joined(json!({ "event": "taken" }), checkpoint)));
+            }
+            Event::CheckpointRestored { checkpoint, sessions, notes } => {
+                let members = json!({ "event": "restored", "id": checkpoint, "sessions": sessions, "notes": notes });
+                self.line("checkpoint", at(entry, members));
+            }
+            Event::CheckpointDeleted { checkpoint } => {
+                self.line("checkpoint", at(entry, json!({ "event": "deleted", "id": checkpoint })));
+            }
+            Event::SidecarStarted { name, image, id } => {
+                let members = json!({ "event": "started", "name": name, "image": image, "id": id });
+                self.line("sidecar", at(entry, members));
+            }
+            Event::SidecarStopped { name, why } => {
+                self.line("sidecar", at(entry, json!({ "event": "stopped", "name": name, "why": why })));
+            }
+            Event::ImageSaved { name, id, .. } => {
+                self.line("image", at(entry, json!({ "name": name, "id": id })));
+            }
             Event::BoxOpened { .. }
             | Event::BoxClosed { .. }
             | Event::SessionOpened { .. }
@@ -177,6 +202,7 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
             | Event::TurnInterrupted { .. }
             | Event::ArtifactRefused { .. }
             | Event::RunEnded { .. }
+            | Event::RestoreStarted { .. }
             | Event::Other(_) => {}
         }
     }

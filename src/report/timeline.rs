@@ -1,6 +1,7 @@
 //! A transcript as text for people, entry by entry. The live view prints the same lines.
 
 mod calls;
+mod checkpoints;
 mod end;
 mod jobs;
 
@@ -159,6 +160,15 @@ impl Timeline {
             Event::SessionClosed { session, why } => self.session_closed(session, why),
             Event::BoxMeasured { usage } => self.measured(usage),
             Event::Noticed { text, .. } => self.line("noticed", &visible(text)),
+            Event::RunResumed { away_ms, found, notes, .. } => self.resumed(*away_ms, *found, notes),
+            Event::RunForked { spec } => self.forked(spec),
+            Event::CheckpointTaken { checkpoint } => self.checkpoint_taken(checkpoint),
+            Event::RestoreStarted { checkpoint, saved } => self.restore_started(*checkpoint, *saved),
+            Event::CheckpointRestored { checkpoint, notes, .. } => self.checkpoint_restored(*checkpoint, notes),
+            Event::CheckpointDeleted { checkpoint } => self.line("deleted", &format!("checkpoint {checkpoint}")),
+            Event::SidecarStarted { name, image, .. } => self.sidecar_started(name, image.as_deref()),
+            Event::SidecarStopped { name, why } => self.line("sidecar", &visible(&format!("{name} is gone: {why}"))),
+            Event::ImageSaved { name, left_out, .. } => self.image_saved(name, left_out),
             Event::RunEnded { .. } => self.banner(),
             Event::Other(value) => self.line("unknown", &one_line(&value.to_string(), WIDEST)),
         }

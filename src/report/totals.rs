@@ -44,6 +44,12 @@ pub struct Totals {
     pub usage_of_box: Option<BoxUsage>,
     /// How it ended.
     pub end: Option<End>,
+    /// How often it was taken up again.
+    pub resumed: u64,
+    /// How long nobody drove it.
+    pub away_ms: u64,
+    /// Checkpoints that were taken.
+    pub checkpoints: u64,
     /// Calls that waited and have no outcome yet.
     waiting: Vec<String>,
 }
@@ -68,7 +74,13 @@ impl Totals {
         self.wall_ms = u64::try_from(entry.time.duration_since(started).as_millis()).unwrap_or(0);
         self.jobs.apply(entry);
         match &entry.event {
-            Event::RunStarted { spec, .. } => self.spec = Some(spec.clone()),
+            Event::RunStarted { spec, .. } | Event::RunForked { spec } => self.spec = Some(spec.clone()),
+            Event::RunResumed { away_ms, .. } => {
+                self.end = None;
+                self.resumed += 1;
+                self.away_ms += away_ms;
+            }
+            Event::CheckpointTaken { .. } => self.checkpoints += 1,
             Event::ModelDelayed { wait_ms, .. } => self.waiting_ms += wait_ms,
             Event::ModelAnswered { usage, duration_ms, .. } => {
                 self.turns += 1;
@@ -118,6 +130,12 @@ impl Totals {
             | Event::PersonTyped { .. }
             | Event::SessionClosed { .. }
             | Event::Noticed { .. }
+            | Event::RestoreStarted { .. }
+            | Event::CheckpointRestored { .. }
+            | Event::CheckpointDeleted { .. }
+            | Event::SidecarStarted { .. }
+            | Event::SidecarStopped { .. }
+            | Event::ImageSaved { .. }
             | Event::Other(_) => {}
         }
     }

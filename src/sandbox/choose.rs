@@ -15,6 +15,15 @@ pub enum Wanted {
     Only(SandboxKind),
 }
 
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Only(kind) => write!(f, "{}", Word(*kind)),
+        }
+    }
+}
+
 impl std::str::FromStr for Wanted {
     type Err = SandboxError;
 

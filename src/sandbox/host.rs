@@ -9,8 +9,8 @@ use super::launch::running::Running;
 use super::launch::step::{During, StepError};
 use super::launch::wire::{GuestPart, Setup, Walls};
 use super::launch::{self, Launch, start};
-use super::{Backend, BoxSpec, IsDriven, Probe, Sandbox, SandboxError};
-use crate::domain::{BoxFacts, Capability, SandboxKind};
+use super::{Backend, BoxSpec, Found, IsDriven, Probe, Sandbox, SandboxError};
+use crate::domain::{BoxFacts, Capability, SandboxKind, Snapshot};
 
 /// The backend that contains nothing.
 #[derive(Debug, Clone)]
@@ -36,6 +36,14 @@ impl Backend for Host {
     async fn create(&self, spec: &BoxSpec) -> Result<Box<dyn Sandbox>, SandboxError> {
         let (host, spec) = (self.clone(), spec.clone());
         launch::to_the_end(async move { host.start(spec).await }).await
+    }
+
+    async fn find(&self, _spec: &BoxSpec) -> Result<Found, SandboxError> {
+        Ok(Found::Gone("it is not looked for yet".to_owned()))
+    }
+
+    async fn discard(&self, _snapshot: &Snapshot) -> Vec<String> {
+        Vec::new()
     }
 
     async fn sweep(&self, is_driven: IsDriven<'_>) -> Vec<String> {

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::domain::{BoxFacts, Capability, RunId, SandboxKind};
+use crate::domain::{BoxFacts, Capability, RunId, SandboxKind, Snapshot};
 use crate::guest::Client;
 
 /// What a box is made from and for.
@@ -52,6 +52,8 @@ pub struct BoxSpec {
     pub token: String,
     /// Whether tmux is installed for people where an image has none.
     pub tmux: bool,
+    /// The snapshot that it begins with; the host's files, or the image's, without.
+    pub from: Option<Snapshot>,
 }
 
 /// What a box sees of the network.
@@ -117,6 +119,25 @@ pub struct Removal {
     pub left: Vec<String>,
 }
 
+/// How a snapshot is wished for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotWish {
+    /// The name of its layer in the store of all runs: new, of letters, digits and hyphens.
+    pub layer: String,
+    /// Whether the box goes right after: then nothing has to be copied.
+    pub last: bool,
+}
+
+/// A box that was looked for.
+pub enum Found {
+    /// It is up, and all that ran in it still runs.
+    Alive(Box<dyn Sandbox>),
+    /// It had ended; its files were kept, and it was started again. Why it had ended, in words.
+    Restarted(Box<dyn Sandbox>, String),
+    /// Nothing of it is left. Why, in words.
+    Gone(String),
+}
+
 /// A box that is up.
 #[async_trait::async_trait]
 pub trait Sandbox: Send + Sync {
@@ -131,6 +152,13 @@ pub trait Sandbox: Send + Sync {
 
     /// Counters as they are now.
     async fn counters(&self) -> Counters;
+
+    /// Keeps the files of the box as they are at one instant. The box goes on as if nothing had happened, unless
+    /// [`SnapshotWish::last`] was said.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: nothing is kept then, and the box goes on.
+    async fn snapshot(&self, wish: &SnapshotWish) -> Result<Snapshot, SandboxError>;
 
     /// Ends every process and removes the box; the workspace's changes stay in the run's directory.
     ///
@@ -148,11 +176,21 @@ pub trait Backend: Send + Sync {
     /// Tries what it needs, for real.
     async fn probe(&self) -> Probe;
 
-    /// Makes a box and brings its guest up.
+    /// Makes a box and brings its guest up, from [`BoxSpec::from`] where that is given.
     ///
     /// # Errors
     /// [`SandboxError`] with the remedy. Nothing is left behind then.
     async fn create(&self, spec: &BoxSpec) -> Result<Box<dyn Sandbox>, SandboxError>;
+
+    /// Finds the box of a run whose driver has gone, and takes charge of it.
+    ///
+    /// # Errors
+    /// [`SandboxError`] where it can't be told whether there is one, or what is left of it can't be had back. Nothing is
+    /// removed then.
+    async fn find(&self, spec: &BoxSpec) -> Result<Found, SandboxError>;
+
+    /// Removes a snapshot; what could not be removed, in words. Layers that other snapshots rest on stay.
+    async fn discard(&self, snapshot: &Snapshot) -> Vec<String>;
 
     /// Removes what runs that are no longer driven have left behind; returns what was removed, in words.
     async fn sweep(&self, is_driven: IsDriven<'_>) -> Vec<String>;

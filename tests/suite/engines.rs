@@ -124,6 +124,7 @@ impl Project {
             env: BTreeMap::new(),
             token: "secret".to_owned(),
             tmux: false,
+            from: None,
         }
     }
 }

@@ -87,6 +87,7 @@ impl Bench {
             env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             token: format!("token-{}", self.run.short()),
             tmux: false,
+            from: None,
         }
     }
 

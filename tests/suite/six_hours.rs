@@ -6,15 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use longhaul::agent::{Driver, Finished, Parts, Person, Word};
+use futures_util::future::BoxFuture;
+use longhaul::agent::{Boxes, Driver, Finished, FoundBench, Opening, Parts, Person, Word};
 use longhaul::clock::{Clock, VirtualClock};
-use longhaul::domain::{Entry, Event, ExitReason, Observer, Progress, RunMode, RunSpec, Verdict, WaitProgress};
+use longhaul::domain::{
+    Entry, Event, ExitReason, Observer, Progress, RunMode, RunSpec, Snapshot, Verdict, WaitProgress,
+};
 use longhaul::journal::{Inbox, Reader, Recorder, RunDir, RunStore, verify};
 use longhaul::model::Scripted;
 use longhaul::sandbox::local::Local;
 use longhaul::sandbox::{BoxSpec, Launch};
 use longhaul::terminal::{ExcerptBudget, Terminal, TerminalOptions};
-use longhaul::tools::{Registry, Workbench};
+use longhaul::tools::{Registry, Workbench, WorkbenchError};
 use tokio::sync::watch;
 
 use crate::sandbox_contract::{Bench, open};
@@ -46,6 +49,24 @@ impl Observer for Watcher {
         if let Progress::Waiting(standing) = progress {
             self.0.send_replace(Some(standing.clone()));
         }
+    }
+}
+
+/// The one box that is there.
+struct OneBox(Mutex<Option<Workbench>>);
+
+impl Boxes for OneBox {
+    fn open(&self, _from: Option<Snapshot>) -> Opening {
+        let bench = self.0.lock().unwrap().take().expect("opened once");
+        async move { Ok(bench) }.boxed()
+    }
+
+    fn find(&self) -> BoxFuture<'static, Result<FoundBench, WorkbenchError>> {
+        unreachable!("this run is never taken up again")
+    }
+
+    fn discard(&self, _snapshot: Snapshot) -> BoxFuture<'static, Vec<String>> {
+        unreachable!("no checkpoint is taken")
     }
 }
 
@@ -85,7 +106,7 @@ impl Run {
             blobs: dir.blobs(story::redactor()),
             model: Arc::new(Scripted::from_text("script", script).unwrap()),
             registry: Registry::for_mode(RunMode::Goal),
-            opening: async move { Ok(workbench) }.boxed(),
+            boxes: Arc::new(OneBox(Mutex::new(Some(workbench)))),
             observer: Box::new(Watcher(progress)),
             person: Box::new(Silent),
             inbox: Inbox::open(dir.path()).ok(),

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use longhaul::clock::TickingClock;
 use longhaul::domain::{
-    BlobRef, BoxFacts, BoxUsage, Capability, CheckResult, Event, Exit, ExitReason, FORMAT_MAJOR, FORMAT_MINOR, Finding,
-    FinishClaim, GpuUsage, Job, JobEnd, JobId, NoticeKind, Outcome, OutputFacts, RunId, RunMode, RunSpec, SandboxKind,
-    SessionName, Status, ToolCall, Usage, Verdict, WaitRecord, WakeCause,
+    BlobRef, BoxFacts, BoxReturn, BoxUsage, Capability, CheckResult, Checkpoint, CheckpointId, CheckpointReason,
+    Consistency, Event, Exit, ExitReason, FORMAT_MAJOR, FORMAT_MINOR, Finding, FinishClaim, GpuUsage, Job, JobEnd,
+    JobId, NoticeKind, Outcome, OutputFacts, RunId, RunMode, RunSpec, SandboxKind, SessionName, Snapshot, Status,
+    ToolCall, Usage, Verdict, WaitRecord, WakeCause,
 };
 use longhaul::journal::{Blobs, Recorder, Requests, RunDir, RunStore};
 use longhaul::telemetry::Redactor;
@@ -33,6 +34,8 @@ pub(crate) fn spec(run: &str) -> RunSpec {
         max_turns: 200,
         max_time_s: None,
         keep_services: false,
+        asked: None,
+        parent: None,
     }
 }
 
@@ -100,6 +103,7 @@ pub(crate) fn events(blobs: &Blobs) -> Vec<Event> {
         ended("call_3", Outcome { duration_ms: 10_000, ..Outcome::words(Status::Running, "runs on") }),
     ];
     events.extend(life_of_the_job());
+    events.extend(back_and_forth());
     events.extend(ending());
     events
 }
@@ -156,6 +160,45 @@ fn life_of_the_job() -> Vec<Event> {
         Event::SessionClosed { session: train, why: "its shell ended".into() },
         Event::BoxMeasured { usage },
         Event::Noticed { kind: NoticeKind::Reconnected, text: "the channel to the box was lost for 2 s".into() },
+    ]
+}
+
+/// The run is taken up again, goes back, becomes another, and has company.
+fn back_and_forth() -> Vec<Event> {
+    let checkpoint = Checkpoint {
+        id: CheckpointId(1),
+        name: Some("before-training".into()),
+        reason: CheckpointReason::Model,
+        seq: 26,
+        snapshot: Snapshot {
+            kind: SandboxKind::Local,
+            layers: vec!["00000042-k1".into()],
+            image: None,
+            consistency: Consistency::Frozen { by: "signals".into(), held_ms: 3 },
+            took_ms: 12,
+            new_files: 10,
+            new_bytes: 4_096,
+            left_out: Vec::new(),
+        },
+        sessions: vec![session()],
+        jobs: Vec::new(),
+        sha256: "2".repeat(64),
+    };
+    let notes = vec!["entry 25 was half written and was cut off".to_owned()];
+    vec![
+        Event::RunResumed { epoch: 2, away_ms: 847_000, found: BoxReturn::Adopted, notes },
+        Event::CheckpointTaken { checkpoint },
+        Event::RestoreStarted { checkpoint: CheckpointId(1), saved: Some(CheckpointId(2)) },
+        Event::CheckpointRestored {
+            checkpoint: CheckpointId(1),
+            sessions: vec![session()],
+            notes: vec!["j1 was not started again".into()],
+        },
+        Event::CheckpointDeleted { checkpoint: CheckpointId(2) },
+        Event::RunForked { spec: spec(RUN) },
+        Event::SidecarStarted { name: "db".into(), image: Some("postgres:17".into()), id: "longhaul-db".into() },
+        Event::SidecarStopped { name: "db".into(), why: "it was stopped".into() },
+        Event::ImageSaved { name: "trained:1".into(), id: "sha256:00".into(), left_out: vec!["the workspace".into()] },
     ]
 }
 

@@ -21,6 +21,8 @@ fn state(mode: RunMode, checks: &[&str], max_turns: u32) -> State {
         max_turns,
         max_time_s: None,
         keep_services: false,
+        asked: None,
+        parent: None,
     })
 }
 

@@ -24,8 +24,8 @@ use self::bundle::Bundle;
 use self::connect::{Surroundings, words_of};
 use self::engine::{Engine, Owned};
 use super::launch::Launch;
-use super::{Backend, BoxSpec, IsDriven, Probe, Sandbox, SandboxError};
-use crate::domain::SandboxKind;
+use super::{Backend, BoxSpec, Found, IsDriven, Probe, Sandbox, SandboxError};
+use crate::domain::{SandboxKind, Snapshot};
 
 /// The image when none is named.
 pub const DEFAULT_IMAGE: &str = "debian:bookworm";
@@ -117,6 +117,14 @@ impl Backend for Docker {
         let ((engine, image), bundle) = tokio::try_join!(prepare_engine, self.bundle())?;
         let running = open::open(&engine, spec, &bundle, &image).await?;
         Ok(Box::new(running))
+    }
+
+    async fn find(&self, _spec: &BoxSpec) -> Result<Found, SandboxError> {
+        Ok(Found::Gone("it is not looked for yet".to_owned()))
+    }
+
+    async fn discard(&self, _snapshot: &Snapshot) -> Vec<String> {
+        Vec::new()
     }
 
     async fn sweep(&self, is_driven: IsDriven<'_>) -> Vec<String> {

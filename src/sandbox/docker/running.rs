@@ -16,12 +16,12 @@ use super::cgroup::Cgroup;
 use super::connect::words_of;
 use super::engine::{Engine, status};
 use super::shape::{Dirs, KEY, Keep, RUNTIME_DIR};
-use crate::domain::BoxFacts;
+use crate::domain::{BoxFacts, Snapshot};
 use crate::guest::Client;
 use crate::sandbox::changes::{ChangeKind, Listing, SystemChange, SystemChanges};
 use crate::sandbox::launch::record::KEPT;
 use crate::sandbox::launch::wire::Layer;
-use crate::sandbox::{Counters, Removal, Sandbox};
+use crate::sandbox::{Counters, Removal, Sandbox, SandboxError, SnapshotWish};
 
 /// A container with its volume. Until it is [`kept`](Container::keep), dropping this removes them: in the background, since
 /// dropping must not wait. What does not get that far is found by its labels later.
@@ -217,6 +217,10 @@ impl Sandbox for Running {
     async fn counters(&self) -> Counters {
         let cgroup = self.cgroup.get_or_init(|| self.find_cgroup()).await;
         cgroup.as_ref().map(Cgroup::counters).unwrap_or_default()
+    }
+
+    async fn snapshot(&self, _wish: &SnapshotWish) -> Result<Snapshot, SandboxError> {
+        Err(SandboxError { what: "this box can't be kept yet".to_owned(), because: None, hint: None })
     }
 
     async fn destroy(&self, patience: Duration) -> Removal {

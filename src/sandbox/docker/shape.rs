@@ -320,6 +320,7 @@ mod tests {
             env: BTreeMap::from([("TZ".to_owned(), "UTC".to_owned()), ("AWS_SECRET".to_owned(), "x".to_owned())]),
             token: "secret".to_owned(),
             tmux: false,
+            from: None,
         }
     }
 

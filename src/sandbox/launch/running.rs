@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::cgroup::Cgroups;
 use super::record::Record;
-use crate::domain::BoxFacts;
+use crate::domain::{BoxFacts, Snapshot};
 use crate::guest::Client;
 use crate::sandbox::changes::Listing;
-use crate::sandbox::{Counters, Removal, Sandbox};
+use crate::sandbox::{Counters, Removal, Sandbox, SandboxError, SnapshotWish};
 
 /// A box, or a guest without one. Dropped, it goes on running: a later start can find it by its record.
 pub(in crate::sandbox) struct Running {
@@ -37,6 +37,10 @@ impl Sandbox for Running {
 
     async fn counters(&self) -> Counters {
         self.cgroups.counters()
+    }
+
+    async fn snapshot(&self, _wish: &SnapshotWish) -> Result<Snapshot, SandboxError> {
+        Err(SandboxError { what: "this box can't be kept yet".to_owned(), because: None, hint: None })
     }
 
     async fn destroy(&self, patience: Duration) -> Removal {

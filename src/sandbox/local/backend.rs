@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::thread::CapabilitySet;
 
 use super::{fresh, probe};
-use crate::domain::{BoxFacts, Capability, SandboxKind};
+use crate::domain::{BoxFacts, Capability, SandboxKind, Snapshot};
 use crate::sandbox::changes::{Listing, Maker};
 use crate::sandbox::launch::cgroup::{Cgroups, Standpoint};
 use crate::sandbox::launch::record::Record;
@@ -14,7 +14,7 @@ use crate::sandbox::launch::running::Running;
 use crate::sandbox::launch::step::{During, StepError};
 use crate::sandbox::launch::wire::{GuestPart, Plan, Setup, Standing, Walls};
 use crate::sandbox::launch::{self, Launch, env, mountinfo, start};
-use crate::sandbox::{Backend, BoxSpec, IsDriven, Network, Probe, Sandbox, SandboxError};
+use crate::sandbox::{Backend, BoxSpec, Found, IsDriven, Network, Probe, Sandbox, SandboxError};
 
 /// The backend of Linux namespaces.
 #[derive(Debug, Clone)]
@@ -45,6 +45,14 @@ impl Backend for Local {
     async fn create(&self, spec: &BoxSpec) -> Result<Box<dyn Sandbox>, SandboxError> {
         let (launch, spec) = (self.launch.clone(), spec.clone());
         launch::to_the_end(async move { create(launch, spec).await }).await
+    }
+
+    async fn find(&self, _spec: &BoxSpec) -> Result<Found, SandboxError> {
+        Ok(Found::Gone("it is not looked for yet".to_owned()))
+    }
+
+    async fn discard(&self, _snapshot: &Snapshot) -> Vec<String> {
+        Vec::new()
     }
 
     async fn sweep(&self, is_driven: IsDriven<'_>) -> Vec<String> {

@@ -1,0 +1,218 @@
+//! Checkpoints: a box's files at one instant, with what has to be known to go on from there.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{JobId, RunId, SandboxKind, SessionName};
+
+/// The name of a checkpoint, unique in its run: `k1`, `k2`, ….
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CheckpointId(pub u32);
+
+/// Text that is no [`CheckpointId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a checkpoint id such as k1")]
+pub struct CheckpointIdError(String);
+
+impl fmt::Display for CheckpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "k{}", self.0)
+    }
+}
+
+impl FromStr for CheckpointId {
+    type Err = CheckpointIdError;
+
+    fn from_str(text: &str) -> Result<Self, CheckpointIdError> {
+        let digits = text.strip_prefix('k').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = digits.and_then(|digits| digits.parse().ok());
+        number.filter(|number| *number > 0).map(Self).ok_or_else(|| CheckpointIdError(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for CheckpointId {
+    type Error = CheckpointIdError;
+
+    fn try_from(text: String) -> Result<Self, CheckpointIdError> {
+        text.parse()
+    }
+}
+
+impl From<CheckpointId> for String {
+    fn from(id: CheckpointId) -> String {
+        id.to_string()
+    }
+}
+
+/// Why a checkpoint was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckpointReason {
+    /// The model asked for it.
+    Model,
+    /// A person asked for it.
+    Person,
+    /// The next call may destroy much.
+    Risk,
+    /// A check or a stage has passed.
+    Passed,
+    /// Another one is restored: this is what it replaces.
+    Restore,
+    /// The run ends, and may be taken up again.
+    End,
+}
+
+impl CheckpointReason {
+    /// In words, after "taken".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Model => "as the model asked",
+            Self::Person => "as a person asked",
+            Self::Risk => "before a risky step",
+            Self::Passed => "after checks passed",
+            Self::Restore => "before another was restored",
+            Self::End => "at the end of the run",
+        }
+    }
+}
+
+/// What may be said of the files of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum Consistency {
+    /// Nothing ran but idle shells, which were ended.
+    Stopped,
+    /// All processes were held: the files are as if every one had been killed at one instant.
+    Frozen {
+        /// By what: `signals`, `cgroup v2`, `container pause`.
+        by: String,
+        /// For how long.
+        held_ms: u64,
+    },
+    /// Processes ran on: files may be of different instants.
+    Unfrozen {
+        /// Why they could not be held.
+        why: String,
+    },
+}
+
+/// A box's files, kept beside the box. Nothing of it is ever changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The kind of box that it was taken of, and that can be made from it.
+    pub kind: SandboxKind,
+    /// Its layers in the store of all runs, from the top down; below them is what the box was made from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+    /// The image that holds the rest, for containers: its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What may be said of its files.
+    pub consistency: Consistency,
+    /// How long it took.
+    pub took_ms: u64,
+    /// Files that were kept anew.
+    pub new_files: u64,
+    /// Their bytes.
+    pub new_bytes: u64,
+    /// What belongs to the box and is not in it, such as a workspace that is written through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+}
+
+/// A snapshot, and what has to be known to go on from there. The sessions' directories and variables are in a file of
+/// their own below `checkpoints/`, whose hash is here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Its name.
+    pub id: CheckpointId,
+    /// What it was called by whoever asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Why it was taken.
+    pub reason: CheckpointReason,
+    /// The last entry before it: the conversation up to there belongs to these files.
+    pub seq: u64,
+    /// The files.
+    pub snapshot: Snapshot,
+    /// The sessions that were open.
+    pub sessions: Vec<SessionName>,
+    /// The jobs that ran; they are not in it, but services can be started again.
+    pub jobs: Vec<JobId>,
+    /// SHA-256 of its file.
+    pub sha256: String,
+}
+
+/// Where a run was forked from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The run.
+    pub run: RunId,
+    /// The last entry that both have.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: String,
+    /// The checkpoint that the fork's box was made from; None where it began with the host's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointId>,
+}
+
+/// How a run found its box when it was taken up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BoxReturn {
+    /// As it was, with everything that ran in it.
+    Adopted,
+    /// Its files are there; what ran in it has ended.
+    Restarted,
+    /// Made anew from a checkpoint.
+    Restored,
+    /// Nothing of it is left: a new one will be made.
+    Lost,
+    /// There was none.
+    None,
+}
+
+impl BoxReturn {
+    /// In words, after "the box ".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Adopted => "is as it was, and what ran in it ran on",
+            Self::Restarted => "was started again with its files; what ran in it has ended",
+            Self::Restored => "was made anew from a checkpoint; what ran in it has ended",
+            Self::Lost => "is gone; a new one was made from the host's files",
+            Self::None => "had not been made",
+        }
+    }
+}
+
+/// What reaches how far: decides what may be repeated when nobody knows whether it happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// It changes nothing.
+    None,
+    /// It changes the box and nothing else.
+    Workspace,
+    /// It may change something outside the box.
+    External,
+    /// It may do so in a way that nothing undoes.
+    Irreversible,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_id_is_k_and_a_number() {
+        assert_eq!("k12".parse(), Ok(CheckpointId(12)));
+        assert_eq!(CheckpointId(3).to_string(), "k3");
+        for bad in ["", "k", "k0", "k-1", "k+1", "12", "K1", "k1 ", "k99999999999"] {
+            assert!(bad.parse::<CheckpointId>().is_err(), "{bad}");
+        }
+    }
+}
