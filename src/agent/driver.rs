@@ -12,7 +12,7 @@ use crate::context::{History, Prompt, Situation};
 use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Observer, Progress, RunSpec, ToolCall};
 use crate::journal::{Blobs, Inbox, Mail, Recorder, Requests};
 use crate::model::{Answer, Delta, Message, Model, ModelError, Request, ToolSpec};
-use crate::tools::{Registry, Services, Tool, WorkbenchError};
+use crate::tools::{Registry, Tool, WorkbenchError};
 
 use super::around::{Around, Happening, out_of_time};
 use super::boxes::Boxes;
@@ -122,22 +122,38 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Drives the run to its end. The box is gone when this returns, whatever happened.
+    /// Drives the run to its end. The box is gone when this returns, unless it was to be kept.
     ///
     /// # Errors
-    /// [`Trouble`] when what happens can't be recorded any more; the transcript then ends without its last entry.
+    /// [`Trouble`] when what happens can't be recorded any more; the transcript then ends without its last entry, and
+    /// the box and all that runs in it are left to whoever takes the run up again.
     pub async fn drive(mut self) -> Result<Finished, Trouble> {
         let ending = loop {
             match self.step().await {
                 Ok(None) => {}
                 Ok(Some(ending)) => break ending,
                 Err(trouble) => {
-                    self.close_box(Services::End).await;
-                    return Err(trouble);
+                    self.leave_to_the_next().await;
+                    return Err(self.with_the_way_on(trouble));
                 }
             }
         };
         Ok(Finished { ending, trouble: self.trouble })
+    }
+
+    /// Without a record nothing may be ended either. A box that is just being made is waited for, so that it is whole.
+    async fn leave_to_the_next(&mut self) {
+        if let Bench::Opening(opening) = std::mem::replace(&mut self.bench, Bench::Gone) {
+            drop(opening.await);
+        }
+    }
+
+    fn with_the_way_on(&self, mut trouble: Trouble) -> Trouble {
+        let run = &self.state.spec().run;
+        trouble.hints.push(format!(
+            "what runs in the box runs on: `agent resume {run}` goes on with it, `agent runs rm {run}` ends and removes it"
+        ));
+        trouble
     }
 
     async fn step(&mut self) -> Result<Option<Ending>, Trouble> {

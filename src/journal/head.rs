@@ -6,14 +6,18 @@
 //! there, unless the tail was cut. It is synced only with the last entry of a run, so a power failure may leave an older
 //! one; an older head still proves everything up to the entry that it names.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::disk::{Disk, DiskFile};
 use super::line::{NO_PREDECESSOR, is_hash};
+
+/// The file's name in the run's directory.
+const HEAD: &str = "head";
 
 /// The last entry: its place and its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,33 +69,25 @@ impl Head {
 }
 
 /// The head's file while its run is recorded.
-#[derive(Debug)]
-pub(super) struct HeadFile {
-    file: File,
-}
+pub(super) struct HeadFile(Arc<dyn DiskFile>);
 
 impl HeadFile {
-    /// Puts `head` in place in `dir`, whole or not at all, and keeps it open.
-    pub(super) fn place(dir: &Path, head: &Head) -> io::Result<Self> {
-        let temporary = dir.join("head.tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(head.text().as_bytes())?;
-        fs::rename(&temporary, path(dir))?;
-        file.sync_all()?;
-        Ok(Self { file })
+    /// Puts `head` in place, whole or not at all, and keeps it open.
+    pub(super) fn place(disk: &dyn Disk, head: &Head) -> io::Result<Self> {
+        Ok(Self(disk.replace(HEAD, head.text().as_bytes())?))
     }
 
     /// Names another entry.
     pub(super) fn write(&self, head: &Head) -> io::Result<()> {
-        self.file.write_all_at(head.text().as_bytes(), 0)
+        self.0.write_at(head.text().as_bytes(), 0)
     }
 
     /// What was written outlives a power failure when this returns.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.0.sync()
     }
 }
 
 fn path(dir: &Path) -> PathBuf {
-    dir.join("head")
+    dir.join(HEAD)
 }

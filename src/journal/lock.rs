@@ -9,6 +9,8 @@ use std::path::Path;
 
 use nix::fcntl::{FcntlArg, fcntl};
 
+use super::epoch::Holder;
+
 /// Why a run can't be driven.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -17,6 +19,14 @@ pub enum LockError {
     Held {
         /// Who, as the lock file says.
         pid: Option<u32>,
+    },
+    /// A driver on another machine, where no lock reaches, was alive a moment ago.
+    #[error("the run is driven by process {} on {}, which gave a sign of life {silent_s} s ago", .holder.pid, .holder.host)]
+    Elsewhere {
+        /// It.
+        holder: Box<Holder>,
+        /// Time since its last sign of life.
+        silent_s: u64,
     },
     /// The system says no.
     #[error("cannot lock the run")]

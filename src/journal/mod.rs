@@ -4,7 +4,10 @@
 //! `docs/TRANSCRIPT.md` describes the bytes.
 
 mod blobs;
+mod disk;
+mod epoch;
 mod head;
+mod heartbeat;
 mod inbox;
 mod line;
 mod lock;
@@ -16,11 +19,14 @@ mod summary;
 mod verify;
 
 pub use blobs::{BlobError, Blobs};
+pub use disk::{Disk, DiskFile, SystemDisk};
+pub use epoch::{Holder, silent_for};
 pub use head::{Head, HeadError};
+pub use heartbeat::{Heartbeat, LONGEST_SILENCE};
 pub use inbox::{Inbox, LONGEST_MESSAGE, Mail, PostError, post};
 pub use lock::{LockError, RunLock};
 pub use reader::{ReadError, ReadProblem, Reader, TornTail};
-pub use recorder::{AppendError, Recorder, ReopenError, Syncer, must_sync};
+pub use recorder::{AppendError, Recorder, ReopenError, Reopened, Syncer, must_sync};
 pub use requests::{RequestReader, Requests, StoredRequest};
 pub use store::{RunDir, RunStore, StoreError, new_run_id};
 pub use summary::{DiskUse, RunState, RunSummary};

@@ -1,19 +1,25 @@
 //! The one place where an event becomes an entry.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _};
 use std::sync::Arc;
 
 use jiff::{Timestamp, Unit};
 
 use super::blobs::is_full;
+use super::disk::{Disk, DiskFile, SystemDisk};
+use super::epoch::{Epoch, Holder, silent_for};
 use super::head::HeadFile;
+use super::heartbeat::{Beating, LONGEST_SILENCE};
 use super::line::write_line;
 use super::reader::{ReadError, Reader, TornTail};
 use super::{Head, LockError, RunDir, RunLock};
 use crate::clock::Clock;
 use crate::domain::{Entry, Event};
 use crate::telemetry::Redactor;
+
+/// The transcript's name in its directory.
+const JOURNAL: &str = "journal.jsonl";
 
 /// Why an event could not be recorded. The run has to stop: nothing is recorded after any of these.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +33,9 @@ pub enum AppendError {
     /// The transcript was closed by an earlier error.
     #[error("cannot record what happened: an earlier write failed")]
     Closed,
+    /// Another process has taken the run over. Nothing was written.
+    #[error("another process drives this run now")]
+    TakenOver,
     /// A declared secret is part of a name, so that the event can't be recorded without it.
     #[error("cannot record `{kind}` without a declared secret in it")]
     Secret {
@@ -57,7 +66,7 @@ pub enum ReopenError {
 
 /// Writes the transcript of one run, and holds its lock.
 pub struct Recorder {
-    file: Arc<File>,
+    file: Arc<dyn DiskFile>,
     length: u64,
     /// Whether entries that must be on disk may not be.
     unsynced: bool,
@@ -66,7 +75,32 @@ pub struct Recorder {
     clock: Arc<dyn Clock>,
     redactor: Arc<Redactor>,
     failed: bool,
+    driving: Driving,
+}
+
+/// What makes this process the one that drives the run.
+struct Driving {
+    epoch: Arc<Epoch>,
+    heart: Beating,
     _lock: RunLock,
+}
+
+impl Driving {
+    fn begin(run: &RunDir, lock: RunLock) -> Result<Self, ReopenError> {
+        let epoch = Arc::new(Epoch::take(run.path()).map_err(ReopenError::Io)?);
+        let heart = Beating::start(run.path(), Arc::clone(&epoch)).map_err(ReopenError::Io)?;
+        Ok(Self { epoch, heart, _lock: lock })
+    }
+}
+
+/// A transcript that was taken up where it ended.
+pub struct Reopened {
+    /// Goes on with it.
+    pub recorder: Recorder,
+    /// A last line that was cut short and has been cut off.
+    pub torn: Option<TornTail>,
+    /// How many entries the head promised that a power failure took; nothing had followed from any of them.
+    pub lost: u64,
 }
 
 impl Recorder {
@@ -75,20 +109,34 @@ impl Recorder {
     /// # Errors
     /// [`ReopenError::Exists`] if there is one, [`ReopenError::Lock`] if the run is driven, [`ReopenError::Io`].
     pub fn create(run: &RunDir, clock: Arc<dyn Clock>, redactor: Arc<Redactor>) -> Result<Self, ReopenError> {
+        Self::create_on(&SystemDisk(run.path().to_owned()), run, clock, redactor)
+    }
+
+    /// As [`Recorder::create`], with the transcript and its head on another disk than the lock and the rest.
+    ///
+    /// # Errors
+    /// As [`Recorder::create`].
+    pub fn create_on(
+        disk: &dyn Disk,
+        run: &RunDir,
+        clock: Arc<dyn Clock>,
+        redactor: Arc<Redactor>,
+    ) -> Result<Self, ReopenError> {
         let lock = RunLock::take(run.path())?;
-        let file = OpenOptions::new().append(true).create_new(true).open(run.journal()).map_err(|error| match error
-            .kind()
-        {
+        let file = disk.create(JOURNAL).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => ReopenError::Exists,
             _ => ReopenError::Io(error),
         })?;
+        let driving = Driving::begin(run, lock)?;
         let head = Head::start();
-        let head_file = HeadFile::place(run.path(), &head).map_err(ReopenError::Io)?;
-        sync_directory(run).map_err(ReopenError::Io)?;
-        Ok(Self::over(file, 0, (head, head_file), clock, redactor, lock))
+        let head_file = HeadFile::place(disk, &head).map_err(ReopenError::Io)?;
+        disk.sync().map_err(ReopenError::Io)?;
+        Ok(Self::over(file, 0, (head, head_file), clock, redactor, driving))
     }
 
-    /// Takes a transcript up where it ends; a torn last line is cut off, on disk, and told of.
+    /// Takes a transcript up where it ends and gives `each` of its entries away; a torn last line is cut off, on disk.
+    ///
+    /// Nothing is changed before the whole transcript was read and found sound.
     ///
     /// # Errors
     /// [`ReopenError`]; an edited transcript or one with a cut tail is not taken up.
@@ -96,35 +144,55 @@ impl Recorder {
         run: &RunDir,
         clock: Arc<dyn Clock>,
         redactor: Arc<Redactor>,
-    ) -> Result<(Self, Option<TornTail>), ReopenError> {
+        each: &mut dyn FnMut(Entry),
+    ) -> Result<Reopened, ReopenError> {
         let lock = RunLock::take(run.path())?;
+        let before = Holder::last(run.path());
+        refuse_elsewhere(run, before.as_ref())?;
+        // The head is not synced with each entry, and the entries after the last effect are not either: a power failure may
+        // leave less of them than the head says, or blocks of zeros in their place.
+        let was_restarted = before.is_some_and(|before| !before.is_of_this_boot());
         let mut reader = Reader::open(&run.journal()).map_err(ReopenError::Read)?;
+        let mut zeroed = None;
         for entry in &mut reader {
-            entry.map_err(ReopenError::Read)?;
+            match entry {
+                Ok(entry) => each(entry),
+                Err(ReadError::Line { line, .. }) if was_restarted && has_zeros(run, reader.whole_bytes()) => {
+                    zeroed = Some(TornTail { line, size_bytes: file_size(run).saturating_sub(reader.whole_bytes()) });
+                    break;
+                }
+                Err(error) => return Err(ReopenError::Read(error)),
+            }
         }
         let head = reader.head();
-        if let Ok(promised) = Head::read(run.path())
-            && promised.seq > head.seq
-        {
+        let lost = promised_more(run, &head);
+        if lost > 0 && !was_restarted {
             return Err(ReopenError::CutTail);
         }
-        let (length, torn) = (reader.whole_bytes(), reader.torn().cloned());
-        let file = OpenOptions::new().append(true).open(run.journal()).map_err(ReopenError::Io)?;
-        file.set_len(length).and_then(|()| file.sync_all()).map_err(ReopenError::Io)?;
-        let head_file = HeadFile::place(run.path(), &head).map_err(ReopenError::Io)?;
-        Ok((Self::over(file, length, (head, head_file), clock, redactor, lock), torn))
+        let (length, torn) = (reader.whole_bytes(), zeroed.or_else(|| reader.torn().cloned()));
+        let driving = Driving::begin(run, lock)?;
+        let disk = SystemDisk(run.path().to_owned());
+        let file = disk.open(JOURNAL).map_err(ReopenError::Io)?;
+        file.set_len(length).and_then(|()| file.sync()).map_err(ReopenError::Io)?;
+        let head_file = HeadFile::place(&disk, &head).map_err(ReopenError::Io)?;
+        let recorder = Self::over(file, length, (head, head_file), clock, redactor, driving);
+        Ok(Reopened { recorder, torn, lost })
     }
 
     fn over(
-        file: File,
+        file: Arc<dyn DiskFile>,
         length: u64,
         (head, head_file): (Head, HeadFile),
         clock: Arc<dyn Clock>,
         redactor: Arc<Redactor>,
-        lock: RunLock,
+        driving: Driving,
     ) -> Self {
-        let file = Arc::new(file);
-        Self { file, length, unsynced: false, head, head_file, clock, redactor, failed: false, _lock: lock }
+        Self { file, length, unsynced: false, head, head_file, clock, redactor, failed: false, driving }
+    }
+
+    /// This driver's number: each is higher than those of the drivers before it.
+    pub fn epoch(&self) -> u64 {
+        self.driving.epoch.number()
     }
 
     /// The last entry's place and hash.
@@ -141,9 +209,7 @@ impl Recorder {
     /// # Errors
     /// [`AppendError`]; what was written of the line is cut off again where the disk allows, and every later call fails.
     pub fn append(&mut self, event: Event) -> Result<Entry, AppendError> {
-        if self.failed {
-            return Err(AppendError::Closed);
-        }
+        self.may_write()?;
         let appended = self.try_append(event);
         if appended.is_err() {
             self.failed = true;
@@ -157,12 +223,22 @@ impl Recorder {
     /// # Errors
     /// [`AppendError`]; every later call fails too.
     pub fn commit(&mut self) -> Result<(), AppendError> {
+        self.may_write()?;
+        if self.unsynced {
+            self.file.sync().inspect_err(|_| self.failed = true).map_err(of_io)?;
+            self.unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// Nothing may be written, cut or acted on after a failure, or once another driver has taken over.
+    fn may_write(&mut self) -> Result<(), AppendError> {
         if self.failed {
             return Err(AppendError::Closed);
         }
-        if self.unsynced {
-            self.file.sync_data().inspect_err(|_| self.failed = true).map_err(of_io)?;
-            self.unsynced = false;
+        if !self.driving.epoch.is_last() {
+            self.failed = true;
+            return Err(AppendError::TakenOver);
         }
         Ok(())
     }
@@ -177,16 +253,17 @@ impl Recorder {
         let seq = self.head.seq.map_or(0, |seq| seq + 1);
         let time = to_milliseconds(self.clock.now());
         let (line, hash) = write_line(seq, time, &self.head.hash, &json);
-        (&*self.file).write_all(line.as_bytes()).map_err(of_io)?;
+        self.file.append(line.as_bytes()).map_err(of_io)?;
         self.unsynced |= must_sync(&event);
         let head = Head { seq: Some(seq), hash };
         self.head_file.write(&head).map_err(of_io)?;
         if matches!(event, Event::RunEnded { .. }) {
-            self.file.sync_data().map_err(of_io)?;
+            self.file.sync().map_err(of_io)?;
             self.unsynced = false;
             self.head_file.sync().map_err(of_io)?;
         }
         self.length += line.len() as u64;
+        self.driving.heart.reached(seq);
         self.head = head;
         Ok(Entry { seq, time, event })
     }
@@ -209,7 +286,7 @@ impl Recorder {
 }
 
 /// Puts entries on disk beside the recorder's own thread.
-pub struct Syncer(Arc<File>);
+pub struct Syncer(Arc<dyn DiskFile>);
 
 impl Syncer {
     /// Returns when they are.
@@ -217,7 +294,7 @@ impl Syncer {
     /// # Errors
     /// [`AppendError`]: the run has to stop.
     pub fn sync(&self) -> Result<(), AppendError> {
-        self.0.sync_data().map_err(of_io)
+        self.0.sync().map_err(of_io)
     }
 }
 
@@ -276,6 +353,34 @@ fn to_milliseconds(time: Timestamp) -> Timestamp {
     time.round(options).unwrap_or(time)
 }
 
-fn sync_directory(run: &RunDir) -> io::Result<()> {
-    File::open(run.path())?.sync_data()
+/// Where no lock reaches, a driver on another machine that gave a sign of life a moment ago is alive.
+fn refuse_elsewhere(run: &RunDir, before: Option<&Holder>) -> Result<(), LockError> {
+    let elsewhere = before.filter(|before| !before.is_of_this_host());
+    match (elsewhere, silent_for(run.path())) {
+        (Some(holder), Some(silent)) if silent < LONGEST_SILENCE => {
+            Err(LockError::Elsewhere { holder: Box::new(holder.clone()), silent_s: silent.as_secs() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether there are zeros in the transcript from `offset` on: no line ever holds one.
+fn has_zeros(run: &RunDir, offset: u64) -> bool {
+    let rest = File::open(run.journal()).and_then(|mut file| {
+        file.seek(io::SeekFrom::Start(offset))?;
+        let mut rest = Vec::new();
+        file.read_to_end(&mut rest)?;
+        Ok(rest)
+    });
+    rest.is_ok_and(|rest| rest.contains(&0))
+}
+
+fn file_size(run: &RunDir) -> u64 {
+    fs::metadata(run.journal()).map_or(0, |meta| meta.len())
+}
+
+/// How many entries the head names that are not there.
+fn promised_more(run: &RunDir, head: &Head) -> u64 {
+    let entries = |head: &Head| head.seq.map_or(0, |seq| seq + 1);
+    Head::read(run.path()).map_or(0, |promised| entries(&promised).saturating_sub(entries(head)))
 }

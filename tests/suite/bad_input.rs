@@ -251,7 +251,7 @@ fn without_a_terminal_or_with_a_poor_one_no_escape_is_printed() {
 }
 
 #[test]
-fn a_full_disk_stops_the_run_loudly_and_leaves_what_was_recorded_and_no_box() {
+fn a_full_disk_stops_the_run_loudly_and_leaves_what_was_recorded() {
     let Some(disk) = SmallDisk::mount() else { return };
     let stage = Stage::new();
     let file = stage.home().join("flood.toml");
@@ -265,7 +265,9 @@ fn a_full_disk_stops_the_run_loudly_and_leaves_what_was_recorded_and_no_box() {
     };
     let stopped = on_disk(&["do", "x", "--model", &model, "--sandbox", "local"]).exits_with(1);
     let told = stopped.stderr.rsplit("\nerror: ").next().unwrap();
-    for part in ["the disk is full\n", "  because: No space left", "\nhint: make room with `agent runs du`"] {
+    for part in
+        ["the disk is full\n", "  because: No space left", "\nhint: make room with `agent runs du`", "`agent resume "]
+    {
         assert!(told.contains(part), "`{part}` is not in:\n{}", stopped.stderr);
     }
     let verified = on_disk(&["verify", "last"]).exits_with(0);

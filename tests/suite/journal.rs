@@ -136,7 +136,7 @@ fn a_cut_tail_is_told_by_the_head() {
     }
     fs::write(run.journal(), "").unwrap();
     assert_eq!(problems(run.path()), [(Some(1), "cut tail")]);
-    assert!(matches!(Recorder::reopen(&run, clock(), redactor()), Err(ReopenError::CutTail)));
+    assert!(matches!(Recorder::reopen(&run, clock(), redactor(), &mut drop), Err(ReopenError::CutTail)));
 }
 
 #[test]
@@ -147,7 +147,11 @@ fn a_torn_last_line_is_named_and_cut_off_when_the_run_goes_on() {
     fs::write(run.journal(), [&whole, b"{\"seq\":99,\"ti".as_slice()].concat()).unwrap();
     let line = lines().len() as u64 + 1;
     assert_eq!(problems(run.path()), [(Some(line), "torn last line")]);
-    let (mut recorder, torn) = Recorder::reopen(&run, clock(), redactor()).unwrap();
+    let mut told = Vec::new();
+    let reopened = Recorder::reopen(&run, clock(), redactor(), &mut |entry| told.push(entry.event)).unwrap();
+    assert_eq!(told, events(&run.blobs(redactor())));
+    let (mut recorder, torn) = (reopened.recorder, reopened.torn);
+    assert_eq!((recorder.epoch(), reopened.lost), (2, 0));
     assert_eq!(torn.map(|torn| torn.line), Some(line));
     assert_eq!(fs::read(run.journal()).unwrap(), whole);
     let entry = recorder.append(Event::UserSaid { text: "go on".into(), mail: None }).unwrap();

@@ -28,6 +28,7 @@ mod model_script;
 mod model_server;
 mod model_wire;
 mod people;
+mod power_loss;
 mod prompts;
 mod recorded;
 mod replay;
