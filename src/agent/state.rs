@@ -1,5 +1,7 @@
 //! What a run is, folded from its entries, and what comes next. Pure: no clock, no I/O, no model.
 
+use jiff::Timestamp;
+
 use super::claim;
 use crate::domain::{
     CheckResult, Entry, Event, ExitReason, FinishClaim, Jobs, Outcome, RunMode, RunSpec, Status, ToolCall, Verdict,
@@ -67,6 +69,17 @@ struct Claim {
     accepted: bool,
 }
 
+/// A call that was announced as about to take effect and has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// Its id.
+    pub call_id: String,
+    /// The entry that announced it: the box knows its work by that.
+    pub seq: u64,
+    /// When that was recorded.
+    pub time: Timestamp,
+}
+
 /// Who has the word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Floor {
@@ -85,6 +98,7 @@ pub struct State {
     turn: u32,
     floor: Floor,
     open: Vec<ToolCall>,
+    begun: Vec<Begun>,
     any_well_formed: bool,
     malformed_answers: u32,
     nudges: u32,
@@ -110,6 +124,7 @@ impl State {
             turn: 0,
             floor,
             open: Vec::new(),
+            begun: Vec::new(),
             any_well_formed: false,
             malformed_answers: 0,
             nudges: 0,
@@ -137,6 +152,16 @@ impl State {
     /// Calls without an outcome, in order.
     pub fn open_calls(&self) -> &[ToolCall] {
         &self.open
+    }
+
+    /// The open calls that were announced as about to take effect, in order.
+    pub fn begun(&self) -> &[Begun] {
+        &self.begun
+    }
+
+    /// What is known of the beginning of an open call.
+    pub fn begun_as(&self, call_id: &str) -> Option<&Begun> {
+        self.begun.iter().find(|begun| begun.call_id == call_id)
     }
 
     /// The results of the current round of checks.
@@ -179,13 +204,19 @@ impl State {
             Event::ModelRequested { turn, .. } => self.turn = *turn,
             Event::ModelAnswered { text, calls, .. } => self.take_answer(text, calls),
             Event::ModelFailed { why, reason, .. } => self.stop = Some((*reason, why.clone())),
+            Event::ToolStarted { call } => {
+                self.begun.push(Begun { call_id: call.id.clone(), seq: entry.seq, time: entry.time });
+            }
             Event::ToolEnded { call_id, outcome } => self.take_outcome(call_id, outcome),
             Event::FinishClaimed { claim } => self.take_claim(claim),
             Event::CheckEnded { result } => self.results.push(result.clone()),
             Event::TurnInterrupted { .. } => self.floor = Floor::Person,
             Event::StopAsked { reason, why } => self.stop = Some((*reason, why.clone())),
             Event::RunEnded { .. } => self.ended = true,
-            Event::RunResumed { .. } => self.take_up(),
+            Event::RunResumed { asked, .. } => {
+                asked.change(&mut self.spec);
+                self.take_up();
+            }
             Event::RunForked { spec } => {
                 self.spec = spec.clone();
                 self.take_up();
@@ -195,7 +226,6 @@ impl State {
             | Event::BoxClosed { .. }
             | Event::SessionOpened { .. }
             | Event::ModelDelayed { .. }
-            | Event::ToolStarted { .. }
             | Event::CheckStarted { .. }
             | Event::ArtifactCollected { .. }
             | Event::ArtifactRefused { .. }
@@ -218,17 +248,24 @@ impl State {
         }
     }
 
-    /// The run goes on: what ended it before counts no more.
+    /// The run goes on: what stopped it counts no more. What decided its end does, unless the end was recorded: then
+    /// whoever takes it up wants another try.
     fn take_up(&mut self) {
-        self.ended = false;
         self.stop = None;
-        self.nudges = 0;
-        self.malformed_answers = 0;
-        self.failed_rounds = 0;
+        if self.floor == Floor::Person && self.spec.mode == RunMode::Goal {
+            self.floor = Floor::Model;
+        }
+        if std::mem::take(&mut self.ended) {
+            self.nudges = 0;
+            self.malformed_answers = 0;
+            self.failed_rounds = 0;
+            self.claim = self.claim.take().filter(|claim| !claim.accepted);
+        }
     }
 
     fn take_answer(&mut self, text: &str, calls: &[ToolCall]) {
         self.open = calls.to_vec();
+        self.begun.clear();
         self.any_well_formed = false;
         if !text.trim().is_empty() {
             self.last_text = text.to_owned();
@@ -243,6 +280,7 @@ impl State {
 
     fn take_outcome(&mut self, call_id: &str, outcome: &Outcome) {
         self.open.retain(|call| call.id != call_id);
+        self.begun.retain(|begun| begun.call_id != call_id);
         self.any_well_formed |= outcome.status != Status::Malformed;
         if self.open.is_empty() {
             self.malformed_answers = if self.any_well_formed { 0 } else { self.malformed_answers + 1 };

@@ -1,6 +1,6 @@
 //! The conversation as a fold of the run's entries: the same entries give the same messages, byte for byte.
 
-use crate::domain::{Entry, Event, RunMode, RunSpec};
+use crate::domain::{BoxReturn, Entry, Event, RunMode, RunSpec, duration_words};
 use crate::model::Message;
 
 use super::Prompt;
@@ -10,6 +10,10 @@ use super::Prompt;
 pub struct History {
     messages: Vec<Message>,
     interrupted: bool,
+    /// Calls of the last answer without a result.
+    open: usize,
+    /// Words that wait until those have theirs.
+    held: Vec<String>,
 }
 
 impl History {
@@ -32,6 +36,7 @@ impl History {
             }
             Event::ModelAnswered { text, calls, opaque, .. } => {
                 self.interrupted = false;
+                self.open = calls.len();
                 if !text.is_empty() || !calls.is_empty() {
                     let (text, calls, opaque) = (text.clone(), calls.clone(), opaque.clone());
                     self.messages.push(Message::Assistant { text, calls, opaque });
@@ -39,6 +44,13 @@ impl History {
             }
             Event::ToolEnded { call_id, outcome } => {
                 self.messages.push(Message::Tool { call_id: call_id.clone(), text: outcome.text.clone() });
+                self.open = self.open.saturating_sub(1);
+                self.say_held();
+            }
+            Event::RunResumed { away_ms, found, notes, .. } => {
+                self.interrupted = false;
+                self.held.push(resumed(entry, *away_ms, *found, notes));
+                self.say_held();
             }
             Event::TurnInterrupted { .. } => self.interrupted = true,
             Event::BoxOpened { .. }
@@ -63,7 +75,6 @@ impl History {
             | Event::SessionClosed { .. }
             | Event::BoxMeasured { .. }
             | Event::Noticed { .. }
-            | Event::RunResumed { .. }
             | Event::RunForked { .. }
             | Event::CheckpointTaken { .. }
             | Event::RestoreStarted { .. }
@@ -73,6 +84,12 @@ impl History {
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
             | Event::Other(_) => {}
+        }
+    }
+
+    fn say_held(&mut self) {
+        if self.open == 0 {
+            self.messages.extend(self.held.drain(..).map(Message::User));
         }
     }
 
@@ -94,6 +111,14 @@ impl History {
             }
         }
     }
+}
+
+fn resumed(entry: &Entry, away_ms: u64, found: BoxReturn, notes: &[String]) -> String {
+    let now = entry.time.strftime("%Y-%m-%d %H:%M UTC").to_string();
+    let away = duration_words(away_ms);
+    let notes: String = notes.iter().map(|note| format!("\n- {note}")).collect();
+    let values = [("now", now.as_str()), ("away", &away), ("box", found.words()), ("notes", &notes)];
+    Prompt::Resumed.render(&values).expect("the template is fixed and tested")
 }
 
 fn checks_in_words(checks: &[String]) -> String {
@@ -196,5 +221,29 @@ mod tests {
         let [_, Message::User(first), Message::User(second)] = &messages[..] else { panic!("{messages:?}") };
         assert!(first.contains("interrupted") && first.ends_with("use batch 16"), "{first}");
         assert_eq!(second, "use batch 16");
+    }
+
+    #[test]
+    fn an_interruption_is_told_of_where_it_parts_no_call_from_its_result() {
+        let call = |id: &str| ToolCall { id: id.to_owned(), name: "shell".to_owned(), arguments: "{}".to_owned() };
+        let ended = |id: &str| Event::ToolEnded { call_id: id.to_owned(), outcome: Outcome::words(Status::Ok, "x") };
+        let resumed = || Event::RunResumed {
+            epoch: 2,
+            away_ms: 847_000,
+            found: BoxReturn::Adopted,
+            notes: vec!["2 calls were under way".to_owned()],
+            asked: Default::default(),
+        };
+        let open = vec![answered("", vec![call("a"), call("b")]), ended("a"), resumed()];
+        assert!(matches!(fold(RunMode::Goal, open.clone()).last(), Some(Message::Tool { .. })));
+        let messages = fold(RunMode::Goal, [open, vec![ended("b"), resumed()]].concat());
+        let [.., Message::Tool { call_id, .. }, Message::User(first), Message::User(_)] = &messages[..] else {
+            panic!("{messages:?}")
+        };
+        assert_eq!(call_id, "b");
+        insta::assert_snapshot!(first, @r"
+        [harness] The program that drives this run was interrupted for 14 min 07 s and goes on now, at 2023-11-14 22:13 UTC. The box is as it was, and what ran in it ran on.
+        - 2 calls were under way
+        ");
     }
 }

@@ -19,6 +19,8 @@ pub enum Prompt {
     CheckFailed,
     /// How things stand: the last words of a request.
     State,
+    /// The run was taken up again after its driver had gone.
+    Resumed,
 }
 
 /// A template and its values do not fit each other.
@@ -50,8 +52,16 @@ pub enum PromptError {
 
 impl Prompt {
     /// All templates.
-    pub const ALL: [Self; 7] =
-        [Self::System, Self::Goal, Self::Chat, Self::Continue, Self::Interrupted, Self::CheckFailed, Self::State];
+    pub const ALL: [Self; 8] = [
+        Self::System,
+        Self::Goal,
+        Self::Chat,
+        Self::Continue,
+        Self::Interrupted,
+        Self::CheckFailed,
+        Self::State,
+        Self::Resumed,
+    ];
 
     /// The file name without ending.
     pub fn name(self) -> &'static str {
@@ -63,6 +73,7 @@ impl Prompt {
             Self::Interrupted => "interrupted",
             Self::CheckFailed => "check_failed",
             Self::State => "state",
+            Self::Resumed => "resumed",
         }
     }
 
@@ -76,6 +87,7 @@ impl Prompt {
             Self::Interrupted => include_str!("../../prompts/interrupted.md"),
             Self::CheckFailed => include_str!("../../prompts/check_failed.md"),
             Self::State => include_str!("../../prompts/state.md"),
+            Self::Resumed => include_str!("../../prompts/resumed.md"),
         }
     }
 

@@ -115,6 +115,39 @@ pub struct BoxAsked {
     pub log_bytes: Option<u64>,
 }
 
+/// What is asked for otherwise when a run is taken up again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedNew {
+    /// Another model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Another server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// Another limit of model requests, those before included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_turns: Option<u32>,
+    /// Another limit of driven time in seconds, that before included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_time_s: Option<u64>,
+}
+
+impl AskedNew {
+    /// Whether all stays as it was.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Asks for it.
+    pub fn change(&self, spec: &mut RunSpec) {
+        let Self { model, base_url, max_turns, max_time_s } = self.clone();
+        spec.model = model.unwrap_or_else(|| std::mem::take(&mut spec.model));
+        spec.base_url = base_url.unwrap_or_else(|| std::mem::take(&mut spec.base_url));
+        spec.max_turns = max_turns.unwrap_or(spec.max_turns);
+        spec.max_time_s = max_time_s.or(spec.max_time_s);
+    }
+}
+
 /// Which kind of box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -355,6 +388,9 @@ pub enum Event {
         found: BoxReturn,
         /// What the driver before it left in the middle, and what else is to be known, in words.
         notes: Vec<String>,
+        /// What is asked for otherwise from here on.
+        #[serde(default, skip_serializing_if = "AskedNew::is_nothing")]
+        asked: AskedNew,
     },
     /// The run begins as the continuation of another: the entries before this one are that run's, byte for byte.
     RunForked {

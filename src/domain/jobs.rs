@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use super::words::{duration_words, seconds_words};
-use super::{BoxReturn, Entry, Event, Finding, Job, JobEnd, JobId};
+use super::{Entry, Event, Finding, Job, JobEnd, JobId};
 
 /// The fold. What makes no sense in a transcript, such as the end of a job that never began, changes nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -74,10 +74,9 @@ impl Jobs {
                     record.fate = Fate::Ended { end: end.clone(), at: entry.time, turn };
                 }
             }
-            Event::BoxClosed { removed: true, .. }
-            | Event::RestoreStarted { .. }
-            | Event::RunForked { .. }
-            | Event::RunResumed { found: BoxReturn::Lost | BoxReturn::None, .. } => self.end_with_box(),
+            Event::BoxClosed { removed: true, .. } | Event::RestoreStarted { .. } | Event::RunForked { .. } => {
+                self.end_with_box();
+            }
             Event::RunStarted { .. }
             | Event::BoxOpened { .. }
             | Event::BoxClosed { removed: false, .. }

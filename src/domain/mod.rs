@@ -15,8 +15,8 @@ pub use checkpoint::{
     BoxReturn, Checkpoint, CheckpointId, CheckpointIdError, CheckpointReason, Consistency, Effect, Parent, Snapshot,
 };
 pub use event::{
-    BlobRef, BoxAsked, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, FinishClaim,
-    RunMode, RunSpec, SandboxKind,
+    AskedNew, BlobRef, BoxAsked, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR,
+    FinishClaim, RunMode, RunSpec, SandboxKind,
 };
 pub use id::{IdError, RunId, SessionName};
 pub use job::{

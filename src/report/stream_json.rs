@@ -168,8 +168,9 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
             Event::BoxMeasured { usage } => self.line("box_usage", at(entry, json!(usage))),
             Event::Noticed { kind, text } => self.line("notice", at(entry, json!({ "kind": kind, "text": text }))),
             Event::RunForked { spec } => self.line("init", at(entry, json!(spec))),
-            Event::RunResumed { epoch, away_ms, found, notes } => {
-                let members = json!({ "epoch": epoch, "away_ms": away_ms, "box": found, "notes": notes });
+            Event::RunResumed { epoch, away_ms, found, notes, asked } => {
+                let members =
+                    json!({ "epoch": epoch, "away_ms": away_ms, "box": found, "notes": notes, "asked": asked });
                 self.line("resumed", at(entry, members));
             }
             Event::CheckpointTaken { checkpoint } => {

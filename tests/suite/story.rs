@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use longhaul::clock::TickingClock;
 use longhaul::domain::{
-    BlobRef, BoxFacts, BoxReturn, BoxUsage, Capability, CheckResult, Checkpoint, CheckpointId, CheckpointReason,
-    Consistency, Event, Exit, ExitReason, FORMAT_MAJOR, FORMAT_MINOR, Finding, FinishClaim, GpuUsage, Job, JobEnd,
-    JobId, NoticeKind, Outcome, OutputFacts, RunId, RunMode, RunSpec, SandboxKind, SessionName, Snapshot, Status,
-    ToolCall, Usage, Verdict, WaitRecord, WakeCause,
+    AskedNew, BlobRef, BoxFacts, BoxReturn, BoxUsage, Capability, CheckResult, Checkpoint, CheckpointId,
+    CheckpointReason, Consistency, Event, Exit, ExitReason, FORMAT_MAJOR, FORMAT_MINOR, Finding, FinishClaim, GpuUsage,
+    Job, JobEnd, JobId, NoticeKind, Outcome, OutputFacts, RunId, RunMode, RunSpec, SandboxKind, SessionName, Snapshot,
+    Status, ToolCall, Usage, Verdict, WaitRecord, WakeCause,
 };
 use longhaul::journal::{Blobs, Recorder, Requests, RunDir, RunStore};
 use longhaul::telemetry::Redactor;
@@ -186,7 +186,7 @@ fn back_and_forth() -> Vec<Event> {
     };
     let notes = vec!["entry 25 was half written and was cut off".to_owned()];
     vec![
-        Event::RunResumed { epoch: 2, away_ms: 847_000, found: BoxReturn::Adopted, notes },
+        Event::RunResumed { epoch: 2, away_ms: 847_000, found: BoxReturn::Adopted, notes, asked: AskedNew::default() },
         Event::CheckpointTaken { checkpoint },
         Event::RestoreStarted { checkpoint: CheckpointId(1), saved: Some(CheckpointId(2)) },
         Event::CheckpointRestored {

@@ -32,7 +32,7 @@ fn call(id: &str, name: &str) -> ToolCall {
 
 impl State {
     fn sees(&mut self, event: Event) {
-        self.apply(&Entry { seq: 0, time: jiff::Timestamp::UNIX_EPOCH, event });
+        self.apply(&Entry { seq: 0, time: Timestamp::UNIX_EPOCH, event });
     }
 
     fn answer(&mut self, text: &str, calls: &[ToolCall]) {
@@ -232,4 +232,53 @@ fn an_interrupted_turn_gives_the_person_the_word() {
     assert_eq!(run.next(), Step::AwaitPerson);
     run.sees(Event::UserSaid { text: "use batch 16".to_owned(), mail: None });
     assert_eq!(run.next(), Step::AskModel { turn: 1 });
+}
+
+fn resumed(max_turns: Option<u32>) -> Event {
+    let asked = crate::domain::AskedNew { max_turns, ..Default::default() };
+    Event::RunResumed { epoch: 2, away_ms: 1, found: crate::domain::BoxReturn::Adopted, notes: Vec::new(), asked }
+}
+
+fn ended(reason: ExitReason) -> Event {
+    Event::RunEnded { verdict: Verdict::Stopped, reason, why: String::new(), answer: String::new() }
+}
+
+#[test]
+fn calls_that_had_begun_are_known_until_they_have_an_outcome() {
+    let mut state = state(RunMode::Goal, &[], 9);
+    state.answer("", &[call("a", "shell"), call("b", "shell")]);
+    state.sees(Event::ToolStarted { call: call("a", "shell") });
+    state.sees(resumed(None));
+    assert_eq!(state.begun().iter().map(|begun| begun.call_id.as_str()).collect::<Vec<_>>(), ["a"]);
+    assert!(state.begun_as("b").is_none());
+    assert!(matches!(state.next(), Step::RunCalls(calls) if calls.len() == 2));
+    state.outcome("a", Status::Ok);
+    assert!(state.begun().is_empty());
+}
+
+#[test]
+fn a_run_that_ended_on_a_limit_goes_on_with_a_higher_one() {
+    let mut state = state(RunMode::Goal, &[], 1);
+    state.answer("", &[call("a", "shell")]);
+    state.outcome("a", Status::Ok);
+    assert_eq!(state.ending(), (Verdict::Stopped, ExitReason::Budget));
+    state.sees(ended(ExitReason::Budget));
+    state.sees(resumed(Some(5)));
+    assert_eq!(state.next(), Step::AskModel { turn: 2 });
+}
+
+#[test]
+fn what_stopped_a_run_counts_no_more_and_what_decided_its_end_does_until_that_is_recorded() {
+    let mut state = state(RunMode::Goal, &[], 9);
+    state.claim_done("a", true);
+    state.outcome("a", Status::Ok);
+    state.sees(resumed(None));
+    assert_eq!(state.ending(), (Verdict::Blocked, ExitReason::NeedsHuman), "killed on its way to the end");
+    state.sees(ended(ExitReason::NeedsHuman));
+    state.sees(resumed(None));
+    assert_eq!(state.next(), Step::AskModel { turn: 2 });
+    state.sees(Event::TurnInterrupted { turn: 2 });
+    state.sees(Event::StopAsked { reason: ExitReason::Interrupted, why: String::new() });
+    state.sees(resumed(None));
+    assert_eq!(state.next(), Step::AskModel { turn: 2 }, "nobody has to say `go on` once more");
 }
