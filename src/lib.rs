@@ -15,7 +15,7 @@
 //! | `report` | domain | events turned into what people and programs read: live, timeline, jsonl, markdown, cast |
 //! | `model` | domain clock | one trait and whoever answers: openai-compatible, scripted; retry |
 //! | `recovery` | domain | later: classify a failure, confidence from evidence, what next, loop detection |
-//! | `policy` | domain | effect classes: what may be repeated, what must be asked |
+//! | `policy` | domain | effect classes: what may be repeated, what must be asked, what deserves a checkpoint first |
 //! | `guest` | domain process | the supervisor inside the box: PTYs, logs, exits; its wire protocol |
 //! | `sandbox` | domain process guest | the box: docker/podman, local namespaces, host |
 //! | `terminal` | domain clock guest | sessions, screen rendering, jobs, waits |

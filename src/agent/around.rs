@@ -1,11 +1,13 @@
 //! What may happen while the driver waits for something else: a person acts, a message comes, a job ends, time is over.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::person::{Person, Word};
 use crate::clock::Clock;
 use crate::domain::{Event, ExitReason, RunSpec, duration_words};
+pub(super) use crate::journal::Order;
 use crate::journal::{Inbox, Mail};
 use crate::tools::Workbench;
 
@@ -19,6 +21,8 @@ pub(super) enum Happening {
     Word(Word),
     /// A message has come from another terminal.
     Mail(Mail),
+    /// A person has asked for something that is done between calls.
+    Order,
     /// A fact about the box's jobs and sessions.
     News(Box<Event>),
     /// The run's time is over. Comes once.
@@ -30,6 +34,8 @@ pub(super) struct Around {
     /// May interrupt, speak, end.
     person: Box<dyn Person>,
     inbox: Option<Inbox>,
+    /// What was asked for and is not done yet.
+    orders: VecDeque<(Mail, Order)>,
     bench: Option<Arc<Workbench>>,
     limit: Limit,
 }
@@ -38,7 +44,7 @@ impl Around {
     /// Listens to all this; the run's time begins now.
     pub(super) fn new(person: Box<dyn Person>, inbox: Option<Inbox>, clock: Arc<dyn Clock>, spec: &RunSpec) -> Self {
         let until = spec.max_time_s.map(|seconds| clock.since_boot() + Duration::from_secs(seconds));
-        Self { person, inbox, bench: None, limit: Limit { clock, until, told: false } }
+        Self { person, inbox, orders: VecDeque::new(), bench: None, limit: Limit { clock, until, told: false } }
     }
 
     /// Listens to the box, too.
@@ -48,31 +54,42 @@ impl Around {
 
     /// The next thing that happens. May be dropped and called again: nothing is lost.
     pub(super) async fn next(&mut self) -> Happening {
-        let Self { person, inbox, bench, limit } = self;
+        let Self { person, inbox, orders, bench, limit } = self;
         tokio::select! {
             biased;
             word = person.interrupts() => Happening::Word(word),
             () = limit.over() => Happening::TimeOver,
-            mail = next_mail(inbox) => Happening::Mail(mail),
+            mail = next_mail(inbox) => sorted(mail, orders),
             event = news(bench) => Happening::News(Box::new(event)),
         }
     }
 
     /// As [`Around::next`], while it is the person's turn.
     pub(super) async fn next_turn(&mut self) -> Happening {
-        let Self { person, inbox, bench, limit } = self;
+        let Self { person, inbox, orders, bench, limit } = self;
         tokio::select! {
             biased;
             word = person.speaks() => Happening::Word(word),
             () = limit.over() => Happening::TimeOver,
-            mail = next_mail(inbox) => Happening::Mail(mail),
+            mail = next_mail(inbox) => sorted(mail, orders),
             event = news(bench) => Happening::News(Box::new(event)),
         }
     }
 
     /// A message that has come already.
     pub(super) fn take_mail(&mut self) -> Option<Mail> {
-        self.inbox.as_mut()?.take()
+        while let Some(mail) = self.inbox.as_mut()?.take() {
+            match sorted(mail, &mut self.orders) {
+                Happening::Mail(mail) => return Some(mail),
+                Happening::Order | Happening::Word(_) | Happening::News(_) | Happening::TimeOver => {}
+            }
+        }
+        None
+    }
+
+    /// The next thing that was asked for.
+    pub(super) fn take_order(&mut self) -> Option<(Mail, Order)> {
+        self.orders.pop_front()
     }
 
     /// A message has been recorded.
@@ -84,7 +101,8 @@ impl Around {
 
     /// Takes no more messages; those that were left and not taken.
     pub(super) fn close_inbox(&mut self) -> Vec<Mail> {
-        self.inbox.take().map(Inbox::close).unwrap_or_default()
+        let left = self.inbox.take().map(Inbox::close).unwrap_or_default();
+        left.into_iter().filter(|mail| mail.order.is_none()).collect()
     }
 
     /// What is left of the run's time, if that has a limit.
@@ -97,6 +115,17 @@ impl Around {
 pub(super) fn out_of_time(spec: &RunSpec) -> Word {
     let limit = duration_words(spec.max_time_s.unwrap_or(0).saturating_mul(1000));
     Word::End { reason: ExitReason::Budget, why: format!("the limit of {limit} was reached") }
+}
+
+/// Words are for the model, orders for the driver.
+fn sorted(mail: Mail, orders: &mut VecDeque<(Mail, Order)>) -> Happening {
+    match mail.order.clone() {
+        None => Happening::Mail(mail),
+        Some(order) => {
+            orders.push_back((mail, order));
+            Happening::Order
+        }
+    }
 }
 
 async fn next_mail(inbox: &mut Option<Inbox>) -> Mail {

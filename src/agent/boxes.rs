@@ -26,6 +26,9 @@ pub trait Boxes: Send + Sync {
     /// Finds the one that the run had.
     fn find(&self) -> BoxFuture<'static, Result<FoundBench, WorkbenchError>>;
 
+    /// What a snapshot rests on and is not there any more, in words, as far as that is seen at once.
+    fn lack_of(&self, snapshot: &Snapshot) -> Option<String>;
+
     /// Removes a snapshot; what could not be removed, in words.
     fn discard(&self, snapshot: Snapshot) -> BoxFuture<'static, Vec<String>>;
 }

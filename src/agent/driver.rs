@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::context::{History, Prompt, Situation};
 use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Observer, Progress, RunSpec, ToolCall};
-use crate::journal::{Blobs, Inbox, Mail, Recorder, Requests};
+use crate::journal::{Blobs, CheckpointFiles, Inbox, Mail, Recorder, Requests};
 use crate::model::{Answer, Delta, Message, Model, ModelError, Request, ToolSpec};
 use crate::tools::{Registry, Tool, WorkbenchError};
 
@@ -39,6 +39,8 @@ pub struct Parts {
     pub registry: Registry,
     /// Makes the box, and others after it.
     pub boxes: Arc<dyn Boxes>,
+    /// Keeps what belongs to checkpoints beside the files.
+    pub checkpoint_files: CheckpointFiles,
     /// Sees everything.
     pub observer: Box<dyn Observer>,
     /// May interrupt, speak, end.
@@ -61,7 +63,7 @@ pub struct Driver {
     pub(super) state: State,
     history: History,
     situation: Situation,
-    recorder: Recorder,
+    pub(super) recorder: Recorder,
     pub(super) blobs: Blobs,
     requests: Requests,
     model: Arc<dyn Model>,
@@ -74,6 +76,10 @@ pub struct Driver {
     sync_owed: bool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) bench: Bench,
+    pub(super) boxes: Arc<dyn Boxes>,
+    pub(super) checkpoint_files: CheckpointFiles,
+    /// Whether the box was kept as it went: nothing runs in it any more.
+    pub(super) sealed: bool,
     pub(super) observer: Box<dyn Observer>,
     pub(super) around: Around,
     /// Messages that have come and wait for the next boundary.
@@ -95,7 +101,7 @@ impl Driver {
     /// # Errors
     /// [`Trouble`] when it can't be recorded.
     pub fn begin(spec: RunSpec, parts: Parts) -> Result<Self, Trouble> {
-        let Parts { clock, recorder, blobs, model, registry, boxes, observer, person, inbox } = parts;
+        let Parts { clock, recorder, blobs, model, registry, boxes, checkpoint_files, observer, person, inbox } = parts;
         let around = Around::new(person, inbox, Arc::clone(&clock), &spec);
         let mut driver = Self {
             state: State::new(spec.clone()),
@@ -113,6 +119,9 @@ impl Driver {
             sync_owed: false,
             clock,
             bench: Bench::Opening(boxes.open(None)),
+            boxes,
+            checkpoint_files,
+            sealed: false,
             observer,
             around,
             mail: VecDeque::new(),
@@ -157,6 +166,7 @@ impl Driver {
     }
 
     async fn step(&mut self) -> Result<Option<Ending>, Trouble> {
+        self.obey().await?;
         self.deliver_mail()?;
         match self.state.next() {
             Step::AskModel { turn } => self.ask(turn).await?,
@@ -177,6 +187,7 @@ impl Driver {
                     Happening::Mail(mail) => self.mail.push_back(mail),
                     Happening::News(event) => drop(self.note(*event)?),
                     Happening::TimeOver => self.take(out_of_time(self.state.spec()))?,
+                    Happening::Order => {}
                 }
             }
             Step::End(ending) => return self.end(ending).await.map(Some),
@@ -275,7 +286,8 @@ impl Driver {
     /// The conversation, and last how things stand: that changes with each request, and what is before it stays.
     fn request(&self) -> Request {
         let mut messages = self.history.messages().to_vec();
-        let situation = self.situation.words(self.state.jobs(), self.clock.now(), self.around.left());
+        let situation =
+            self.situation.words(self.state.jobs(), self.state.checkpoints(), self.clock.now(), self.around.left());
         messages.extend(situation.map(Message::User));
         Request { messages, tools: Arc::clone(&self.tools) }
     }
@@ -322,6 +334,7 @@ impl Driver {
                     Happening::Mail(mail) => self.mail.push_back(mail),
                     Happening::News(event) => drop(self.note(*event)?),
                     Happening::TimeOver => break Err(Cut::Word(out_of_time(self.state.spec()))),
+                    Happening::Order => {}
                 },
                 _ = due.tick(), if self.sync_owed => self.commit_meanwhile().await?,
                 opened = self.bench.opened(), if opening => if let Err(cut) = self.take_box(opened)? {

@@ -2,9 +2,11 @@
 
 mod around;
 mod boxes;
+mod checkpoints;
 mod claim;
 mod driver;
 mod person;
+mod restore;
 mod state;
 mod trouble;
 mod watched;

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use super::claim;
 use crate::domain::{
-    CheckResult, Entry, Event, ExitReason, FinishClaim, Jobs, Outcome, RunMode, RunSpec, Status, ToolCall, Verdict,
+    CheckResult, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs, Outcome, RunMode, RunSpec, Status, ToolCall,
+    Verdict,
 };
 
 /// How often a model may claim to be done before failed checks end the run.
@@ -108,6 +109,7 @@ pub struct State {
     failed_rounds: u32,
     last_text: String,
     jobs: Jobs,
+    checkpoints: Checkpoints,
     stop: Option<(ExitReason, String)>,
     ended: bool,
 }
@@ -134,6 +136,7 @@ impl State {
             failed_rounds: 0,
             last_text: String::new(),
             jobs: Jobs::default(),
+            checkpoints: Checkpoints::default(),
             stop: None,
             ended: false,
         }
@@ -184,6 +187,11 @@ impl State {
         &self.jobs
     }
 
+    /// The checkpoints.
+    pub fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
+    }
+
     /// True after the last entry.
     pub fn has_ended(&self) -> bool {
         self.ended
@@ -192,6 +200,7 @@ impl State {
     /// Takes in what happened.
     pub fn apply(&mut self, entry: &Entry) {
         self.jobs.apply(entry);
+        self.checkpoints.apply(entry);
         match &entry.event {
             Event::UserSaid { .. } => {
                 self.floor = Floor::Model;

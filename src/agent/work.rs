@@ -76,7 +76,7 @@ impl Driver {
     }
 
     /// Makes sure that the box is up. False if it is not and the run has been told to stop or to wait for the person.
-    async fn with_box(&mut self) -> Result<bool, Trouble> {
+    pub(super) async fn with_box(&mut self) -> Result<bool, Trouble> {
         while self.bench.is_opening() {
             let cut = tokio::select! {
                 opened = self.bench.opened() => self.take_box(opened)?,
@@ -88,6 +88,7 @@ impl Driver {
                         self.mail.push_back(mail);
                         Ok(())
                     }
+                    Happening::Order => Ok(()),
                 },
             };
             match cut {
@@ -126,9 +127,13 @@ impl Driver {
             self.note(Event::ToolStarted { call: call.clone() })?;
             return self.note(Event::FinishClaimed { claim: args.clone().into() }).map(drop);
         }
+        if let [(call, Action::Checkpoint(args))] = &batch[..] {
+            return self.run_checkpoint(call, args).await;
+        }
         if !self.with_box().await? {
             return Ok(());
         }
+        self.checkpoint_before(&batch).await?;
         let mut started = Vec::new();
         for (call, action) in batch {
             let entry = self.note(Event::ToolStarted { call: call.clone() })?;
@@ -215,6 +220,7 @@ impl Driver {
                         self.mail.push_back(mail);
                         self.wake_for_mail(attention);
                     }
+                    Happening::Order => {}
                 },
                 () = &mut tick => {
                     tick = self.clock.sleep(WATCH_STEP);
@@ -270,6 +276,7 @@ impl Driver {
             self.note(Event::ToolEnded { call_id: call.id, outcome })?;
         }
         self.collect(&ending.artifacts).await?;
+        self.checkpoint_proved(ending.verdict).await?;
         // Nobody will answer these any more, but what was said is on record.
         self.mail.extend(self.around.close_inbox());
         self.note_mail()?;
@@ -338,6 +345,11 @@ impl Driver {
             Bench::Opening(opening) => Arc::new(opening.await.ok()?),
             Bench::Gone => return None,
         };
+        if std::mem::take(&mut self.sealed) {
+            let facts = bench.terminal().board().pending();
+            let notes = bench.give_up().await;
+            return Some(Closed { facts, removed: notes.is_empty(), notes, kept: Vec::new() });
+        }
         Some(bench.close(services).await)
     }
 }
@@ -359,6 +371,7 @@ fn command_of(action: &Action) -> Option<&str> {
         | Action::ReadFile(_)
         | Action::WriteFile(_)
         | Action::EditFile(_)
+        | Action::Checkpoint(_)
         | Action::Finish(_) => None,
     }
 }

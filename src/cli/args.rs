@@ -116,6 +116,17 @@ pub(super) struct BoxArgs {
     /// Most that the terminal logs of a run keep, such as 4GiB [default: 16GiB] [config: log_cap]
     #[arg(long, value_name = "SIZE")]
     pub(super) log_cap: Option<String>,
+    /// Checkpoints taken unasked, before risky steps and after passed checks: auto or off [default: auto] [config:
+    /// checkpoints]
+    #[arg(long, value_name = "WHEN")]
+    pub(super) checkpoints: Option<String>,
+    /// Most checkpoints taken unasked that are kept, and most bytes of them; the oldest go [default: 20,16GiB] [config:
+    /// checkpoint_cap]
+    #[arg(long, value_name = "N,SIZE")]
+    pub(super) checkpoint_cap: Option<String>,
+    /// A command that has programs write down what they hold in memory; runs in the box before each checkpoint
+    #[arg(long, value_name = "CMD")]
+    pub(super) before_checkpoint: Option<String>,
 }
 
 /// A workspace mode as typed.

@@ -14,7 +14,7 @@ use crate::agent::{Driver, Ending, Finished, Parts, Person, Trouble};
 use crate::clock::{Clock, SystemClock};
 use crate::context::Prompt;
 use crate::domain::{BoxAsked, ExitReason, Observer, RunMode, RunSpec};
-use crate::journal::{Inbox, Recorder, RunDir, new_run_id};
+use crate::journal::{CheckpointFiles, Inbox, Recorder, RunDir, new_run_id};
 use crate::model::{self, Model};
 use crate::report::Closing;
 use crate::sandbox::{BoxSpec, Network};
@@ -123,10 +123,11 @@ impl Prepared {
         let parts = Parts {
             clock,
             recorder,
-            blobs: run.blobs(redactor),
+            blobs: run.blobs(Arc::clone(&redactor)),
             model,
             registry: Registry::for_mode(spec.mode),
             boxes: Arc::new(RunBoxes::new(backends, wish)),
+            checkpoint_files: CheckpointFiles::of(&run, redactor),
             observer,
             person,
             // Without it the run is as good; `agent send` says that nothing would read a message.
@@ -178,6 +179,7 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
         max_time_s: settings.max_time_s,
         keep_services: settings.keep_services,
         asked: Some(asked(settings)),
+        checkpoints: Some(settings.checkpoints.clone()),
         parent: None,
     }
 }

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use crate::agent::{Boxes, FoundBench, Opening};
 use crate::clock::Clock;
 use crate::domain::{SandboxKind, Snapshot};
+use crate::journal::{References, RunStore};
 use crate::sandbox::choose::{ImageNamed, Wanted, candidates, choose};
 use crate::sandbox::docker::Docker;
 use crate::sandbox::host::Host;
@@ -136,9 +137,23 @@ impl Boxes for RunBoxes {
         finding.map(|joined| joined.unwrap_or_else(|error| Err(panicked(&error)))).boxed()
     }
 
+    fn lack_of(&self, snapshot: &Snapshot) -> Option<String> {
+        let layers = self.wish.spec.state_dir.join("layers");
+        let missing = snapshot.layers.iter().find(|layer| !layers.join(layer).is_dir());
+        missing.map(|layer| format!("its layer {layer} is not in {}", layers.display()))
+    }
+
     fn discard(&self, snapshot: Snapshot) -> BoxFuture<'static, Vec<String>> {
         let backends = Arc::clone(&self.backends);
-        async move { backends.of(snapshot.kind).discard(&snapshot).await }.boxed()
+        let store = RunStore::new(&self.wish.spec.state_dir);
+        async move {
+            // Forks and other checkpoints may stand on the same image; layers are looked after where they lie.
+            let images = References::of(&store, None).images;
+            let shared = snapshot.image.as_ref().is_some_and(|image| images.contains(image));
+            let image = snapshot.image.clone().filter(|_| !shared);
+            backends.of(snapshot.kind).discard(&Snapshot { image, ..snapshot }).await
+        }
+        .boxed()
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::args::{BoxArgs, ModelArgs, WorkspaceArg};
 use super::{Failure, Place, launch};
 use crate::config::{self, Config, Key, Origin, OutputFormat, SandboxChoice, Sources, Value};
-use crate::domain::{ExitReason, SandboxKind};
+use crate::domain::{CheckpointRules, ExitReason, SandboxKind};
 use crate::model::{ModelChoice, Patience};
 use crate::sandbox::choose::Wanted;
 use crate::sandbox::{Limits, Network};
@@ -56,6 +56,8 @@ pub(super) struct Settings {
     pub(super) max_time_s: Option<u64>,
     /// Whether services are left alive at the end.
     pub(super) keep_services: bool,
+    /// When checkpoints are taken unasked.
+    pub(super) checkpoints: CheckpointRules,
     /// The checks that the configuration names.
     pub(super) checks: Vec<String>,
     /// What goes to stdout.
@@ -101,6 +103,7 @@ impl Settings {
             max_turns: config.max_turns.value,
             max_time_s: config.max_time_s.value,
             keep_services: flags.keep_services,
+            checkpoints: checkpoint_rules(&config, sandbox_flags.before_checkpoint.clone()),
             checks: config.checks.value,
             output_format: config.output_format.value,
         })
@@ -138,6 +141,8 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
         (Key::Pids, "--pids", sandbox.and_then(|flags| flags.pids.as_deref())),
         (Key::Cpus, "--cpus", sandbox.and_then(|flags| flags.cpus.as_deref())),
         (Key::LogCap, "--log-cap", sandbox.and_then(|flags| flags.log_cap.as_deref())),
+        (Key::Checkpoints, "--checkpoints", sandbox.and_then(|flags| flags.checkpoints.as_deref())),
+        (Key::CheckpointCap, "--checkpoint-cap", sandbox.and_then(|flags| flags.checkpoint_cap.as_deref())),
         (Key::MaxTurns, "--max-turns", flags.max_turns),
         (Key::MaxTime, "--max-time", flags.max_time),
         (Key::OutputFormat, "--output-format", flags.output_format),
@@ -161,6 +166,17 @@ fn model_choice(config: &Config, place: &Place) -> ModelChoice {
         api_key: place.var(&config.api_key_env.value).map(str::to_owned),
         patience: Patience::default(),
         seed: fastrand::u64(..),
+    }
+}
+
+fn checkpoint_rules(config: &Config, before: Option<String>) -> CheckpointRules {
+    let (most, most_bytes) = config.checkpoint_cap.value;
+    let usual = CheckpointRules::default();
+    CheckpointRules {
+        auto: config.checkpoints.value,
+        most: most.unwrap_or(usual.most),
+        most_bytes: most_bytes.unwrap_or(usual.most_bytes),
+        before,
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Key {
     MaxTurns,
     MaxTime,
     Checks,
+    Checkpoints,
+    CheckpointCap,
     OutputFormat,
 }
 
@@ -62,6 +64,10 @@ pub enum Value {
     Network(bool),
     /// Whether tmux is installed.
     Tmux(bool),
+    /// Whether checkpoints are taken unasked.
+    Checkpoints(bool),
+    /// Most checkpoints that were taken unasked, and most bytes of them; what was not said is as it is.
+    Cap(Option<u32>, Option<u64>),
     /// What standard output gets.
     OutputFormat(OutputFormat),
 }
@@ -90,7 +96,7 @@ pub(super) enum Project {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
@@ -105,6 +111,8 @@ impl Key {
         Self::MaxTurns,
         Self::MaxTime,
         Self::Checks,
+        Self::Checkpoints,
+        Self::CheckpointCap,
         Self::OutputFormat,
     ];
 
@@ -125,6 +133,8 @@ impl Key {
             Self::MaxTurns => "max_turns",
             Self::MaxTime => "max_time",
             Self::Checks => "checks",
+            Self::Checkpoints => "checkpoints",
+            Self::CheckpointCap => "checkpoint_cap",
             Self::OutputFormat => "output_format",
         }
     }
@@ -145,6 +155,8 @@ impl Key {
             Self::LogCap => &["LONGHAUL_LOG_CAP"],
             Self::MaxTurns => &["LONGHAUL_MAX_TURNS"],
             Self::MaxTime => &["LONGHAUL_MAX_TIME"],
+            Self::Checkpoints => &["LONGHAUL_CHECKPOINTS"],
+            Self::CheckpointCap => &["LONGHAUL_CHECKPOINT_CAP"],
             Self::OutputFormat => &["LONGHAUL_OUTPUT_FORMAT"],
             Self::Checks => &[],
         }
@@ -153,9 +165,14 @@ impl Key {
     /// What the project's file may do to it.
     pub(super) fn project(self) -> Project {
         match self {
-            Self::Model | Self::BaseUrl | Self::ApiKeyEnv | Self::Image | Self::Tmux | Self::OutputFormat => {
-                Project::Nothing
-            }
+            Self::Model
+            | Self::BaseUrl
+            | Self::ApiKeyEnv
+            | Self::Image
+            | Self::Tmux
+            | Self::Checkpoints
+            | Self::CheckpointCap
+            | Self::OutputFormat => Project::Nothing,
             Self::Memory | Self::Pids | Self::Cpus | Self::LogCap | Self::MaxTurns | Self::MaxTime => Project::Lower,
             Self::Sandbox => Project::SomeBox,
             Self::Network => Project::Off,
@@ -214,6 +231,14 @@ impl Key {
                 number.map(Value::Number).ok_or("a number above zero such as 1.5")
             }
             Self::Checks => Ok(Value::List(vec![text.to_owned()])),
+            Self::Checkpoints => match text {
+                "auto" => Ok(Value::Checkpoints(true)),
+                "off" => Ok(Value::Checkpoints(false)),
+                _ => Err("auto or off"),
+            },
+            Self::CheckpointCap => cap(text)
+                .map(|(most, bytes)| Value::Cap(most, bytes))
+                .ok_or("a number, a size, or both, such as 20,8GiB"),
             Self::OutputFormat => output_format(text).map(Value::OutputFormat).ok_or("text, json or stream-json"),
         }
     }
@@ -231,6 +256,20 @@ fn sandbox(text: &str) -> Option<SandboxChoice> {
         "host" => Some(SandboxChoice::Host),
         _ => None,
     }
+}
+
+/// Reads a number, a size with its unit, or both with a comma between them.
+fn cap(text: &str) -> Option<(Option<u32>, Option<u64>)> {
+    let (mut most, mut bytes) = (None, None);
+    for part in text.split(',').map(str::trim) {
+        let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        match (is_number, most, bytes) {
+            (true, None, _) => most = Some(u32::try_from(above_zero(part)?).ok()?),
+            (false, _, None) => bytes = Some(parse_size(part)?),
+            (true, Some(_), _) | (false, _, Some(_)) => return None,
+        }
+    }
+    Some((most, bytes))
 }
 
 fn output_format(text: &str) -> Option<OutputFormat> {
@@ -296,6 +335,16 @@ mod tests {
     }
 
     #[test]
+    fn a_cap_is_a_number_a_size_or_both() {
+        assert_eq!(cap("20"), Some((Some(20), None)));
+        assert_eq!(cap("8GiB"), Some((None, Some(8 << 30))));
+        assert_eq!(cap("8g, 5"), Some((Some(5), Some(8 << 30))));
+        for bad in ["", ",", "0", "5,6", "1g,2g", "x", "5,"] {
+            assert_eq!(cap(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn times_are_read_with_their_units() {
         for (text, seconds) in [
             ("90s", 90),
@@ -328,6 +377,9 @@ mod tests {
             (Key::BaseUrl, "ftp://x"),
             (Key::ApiKeyEnv, "A B"),
             (Key::OutputFormat, "xml"),
+            (Key::Checkpoints, "sometimes"),
+            (Key::CheckpointCap, "0"),
+            (Key::CheckpointCap, "1GiB,2GiB"),
             (Key::Model, ""),
         ] {
             assert!(key.parse(bad).is_err(), "{key:?}");

@@ -153,6 +153,8 @@ impl Layers {
             max_turns: or(self.take(Key::MaxTurns, turns), DEFAULT_MAX_TURNS),
             max_time_s: self.take(Key::MaxTime, count),
             checks: or(self.take(Key::Checks, list), Vec::new()),
+            checkpoints: or(self.take(Key::Checkpoints, checkpoints), true),
+            checkpoint_cap: or(self.take(Key::CheckpointCap, cap), (None, None)),
             output_format: or(self.take(Key::OutputFormat, output_format), OutputFormat::Text),
             warnings: self.warnings,
         }
@@ -189,7 +191,12 @@ typed! {
     sandbox Sandbox SandboxChoice,
     network Network bool,
     tmux Tmux bool,
+    checkpoints Checkpoints bool,
     output_format OutputFormat OutputFormat,
+}
+
+fn cap(value: Value) -> Option<(Option<u32>, Option<u64>)> {
+    if let Value::Cap(most, bytes) = value { Some((most, bytes)) } else { None }
 }
 
 fn turns(value: Value) -> Option<u32> {
@@ -239,9 +246,10 @@ fn of_toml(key: Key, value: &Spanned<DeValue<'_>>) -> Result<Value, &'static str
         }
         (Key::Checks, _) => Err("a list of commands"),
         (key, DeValue::String(text)) => key.parse(text),
-        (Key::Memory | Key::Pids | Key::Cpus | Key::LogCap | Key::MaxTurns, DeValue::Integer(number)) => {
-            key.parse(number.as_str())
-        }
+        (
+            Key::Memory | Key::Pids | Key::Cpus | Key::LogCap | Key::MaxTurns | Key::CheckpointCap,
+            DeValue::Integer(number),
+        ) => key.parse(number.as_str()),
         (Key::Cpus, DeValue::Float(number)) => key.parse(number.as_str()),
         (key, _) => Err(key.parse("").err().unwrap_or("something else")),
     }

@@ -76,6 +76,10 @@ pub struct Config {
     pub max_time_s: Setting<Option<u64>>,
     /// Commands that decide whether a run is done.
     pub checks: Setting<Vec<String>>,
+    /// Whether checkpoints are taken unasked.
+    pub checkpoints: Setting<bool>,
+    /// Most checkpoints taken unasked that are kept, and most bytes of them.
+    pub checkpoint_cap: Setting<(Option<u32>, Option<u64>)>,
     /// What standard output gets.
     pub output_format: Setting<OutputFormat>,
     /// What was left out and why, in words.

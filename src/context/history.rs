@@ -157,6 +157,7 @@ mod tests {
             max_time_s: None,
             keep_services: false,
             asked: None,
+            checkpoints: None,
             parent: None,
         }
     }

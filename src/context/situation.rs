@@ -6,12 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Prompt;
-use crate::domain::{Entry, Event, Fate, JobRecord, Jobs, NoticeKind, duration_words};
+use crate::domain::{CheckpointRecord, Checkpoints, Entry, Event, Fate, JobRecord, Jobs, NoticeKind, duration_words};
 
 /// Jobs that have ended are told of for so many requests.
 const LATELY: u32 = 8;
 /// So many of them at most; those that live are all told of.
 const MOST_ENDED: usize = 5;
+/// So many checkpoints at most, the newest; the tool lists them all.
+const MOST_CHECKPOINTS: usize = 5;
 /// Characters of a command, and of what was found, that are shown.
 const WIDEST: usize = 100;
 
@@ -85,8 +87,15 @@ impl Situation {
         }
     }
 
-    /// The words, if there is anything to say: the jobs, what is new, and `left` of the run's time if that has a limit.
-    pub fn words(&self, jobs: &Jobs, now: Timestamp, left: Option<Duration>) -> Option<String> {
+    /// The words, if there is anything to say: the jobs, the checkpoints, what is new, and `left` of the run's time if that
+    /// has a limit.
+    pub fn words(
+        &self,
+        jobs: &Jobs,
+        checkpoints: &Checkpoints,
+        now: Timestamp,
+        left: Option<Duration>,
+    ) -> Option<String> {
         let mut lines = Vec::new();
         let alive: Vec<String> = jobs.alive().map(|job| alive_words(job, now)).collect();
         if !alive.is_empty() {
@@ -98,6 +107,7 @@ impl Situation {
             lines.push("Jobs that ended lately:".to_owned());
             lines.extend(ended.into_iter().map(ended_words));
         }
+        lines.extend(checkpoint_words(checkpoints, now));
         for line in self.told.iter().chain(&self.new) {
             if !lines.contains(line) {
                 lines.push(line.clone());
@@ -131,6 +141,20 @@ fn alive_words(record: &JobRecord, now: Timestamp) -> String {
     parts.push(cut(&record.job.command));
     parts.extend(record.findings.last().map(|finding| cut(&finding.words())));
     parts.join(" · ")
+}
+
+/// `Checkpoints: k3 `good` (4 min ago), k2 (1 h ago); 1 older.`
+fn checkpoint_words(checkpoints: &Checkpoints, now: Timestamp) -> Option<String> {
+    let one = |record: &CheckpointRecord| {
+        let age = u64::try_from(now.duration_since(record.taken).as_millis()).unwrap_or(0);
+        format!("{} ({} ago)", record.checkpoint.label(), duration_words(age))
+    };
+    let newest: Vec<String> = checkpoints.kept().rev().take(MOST_CHECKPOINTS).map(one).collect();
+    let older = match checkpoints.kept().count() - newest.len() {
+        0 => String::new(),
+        older => format!("; {older} older"),
+    };
+    (!newest.is_empty()).then(|| format!("Checkpoints that can be restored: {}{older}.", newest.join(", ")))
 }
 
 fn ended_words(record: &JobRecord) -> String {
@@ -216,13 +240,15 @@ mod tests {
     }
 
     fn words(events: Vec<Event>, left: Option<Duration>) -> Option<String> {
-        let (mut jobs, mut situation) = (Jobs::default(), Situation::default());
+        let (mut jobs, mut checkpoints) = (Jobs::default(), Checkpoints::default());
+        let mut situation = Situation::default();
         for (seq, event) in events.into_iter().enumerate() {
             let entry = Entry { seq: seq as u64, time: at(0), event };
             jobs.apply(&entry);
+            checkpoints.apply(&entry);
             situation.apply(&entry);
         }
-        situation.words(&jobs, at(7_380), left)
+        situation.words(&jobs, &checkpoints, at(7_380), left)
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Checkpoints: a box's files at one instant, with what has to be known to go on from there.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -44,6 +45,27 @@ impl TryFrom<String> for CheckpointId {
 impl From<CheckpointId> for String {
     fn from(id: CheckpointId) -> String {
         id.to_string()
+    }
+}
+
+/// Longest name of a checkpoint.
+const LONGEST_NAME: usize = 64;
+
+/// Says what keeps a text from being the name of a checkpoint: names are told from ids, and need no quoting anywhere.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn checkpoint_name(name: &str) -> Result<(), String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !begins_well || name.len() > LONGEST_NAME || !name.chars().all(is_plain) {
+        return Err(format!(
+            "a checkpoint's name is 1 to {LONGEST_NAME} of A-Z a-z 0-9 _ - . and begins with a letter or digit"
+        ));
+    }
+    match name.parse::<CheckpointId>() {
+        Ok(_) => Err(format!("`{name}` would be taken for an id; ids are given by the harness")),
+        Err(_) => Ok(()),
     }
 }
 
@@ -146,6 +168,67 @@ pub struct Checkpoint {
     pub sha256: String,
 }
 
+impl Checkpoint {
+    /// Its id, with the name in backquotes where it has one.
+    pub fn label(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{} `{name}`", self.id),
+            None => self.id.to_string(),
+        }
+    }
+
+    /// Whether nobody asked for it, so that it may go when there are too many.
+    pub fn is_automatic(&self) -> bool {
+        let by_itself = match self.reason {
+            CheckpointReason::Risk | CheckpointReason::Passed | CheckpointReason::Restore => true,
+            CheckpointReason::Model | CheckpointReason::Person | CheckpointReason::End => false,
+        };
+        by_itself && self.name.is_none()
+    }
+}
+
+/// A session as it was when a checkpoint was taken: enough to open one like it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionState {
+    /// Its name.
+    pub session: SessionName,
+    /// Its shell, as a path inside the box.
+    pub shell: String,
+    /// Its directory as last known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// What its shell exported; where a command ran, what the shell was started with.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The beginning of the command that ran in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Its raw log, relative to the run's directory.
+    pub log: String,
+    /// The log's size: what the terminal had shown by then.
+    pub log_offset: u64,
+}
+
+/// When checkpoints are taken unasked, and how many of those are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRules {
+    /// Whether any are taken unasked.
+    pub auto: bool,
+    /// Most of them that are kept.
+    pub most: u32,
+    /// Most bytes that they may have kept anew.
+    pub most_bytes: u64,
+    /// A command that has programs write down what they hold in memory; it runs before each checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+}
+
+impl Default for CheckpointRules {
+    fn default() -> Self {
+        Self { auto: true, most: 20, most_bytes: 16 << 30, before: None }
+    }
+}
+
 /// Where a run was forked from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
@@ -206,6 +289,16 @@ pub enum Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_plain_and_no_id() {
+        for good in ["a", "before-upgrade", "v1.2_x", "9"] {
+            assert_eq!(checkpoint_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", "k3", "a b", "-a", "x@y", "ä", &"x".repeat(65)] {
+            assert!(checkpoint_name(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_checkpoint_id_is_k_and_a_number() {

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BoxReturn, BoxUsage, Checkpoint, CheckpointId, ExitReason, Finding, Job, JobEnd, JobId, NoticeKind, Outcome,
-    Parent, RunId, SessionName, ToolCall, Usage, Verdict, WaitRecord,
+    BoxReturn, BoxUsage, Checkpoint, CheckpointId, CheckpointRules, ExitReason, Finding, Job, JobEnd, JobId,
+    NoticeKind, Outcome, Parent, RunId, SessionName, ToolCall, Usage, Verdict, WaitRecord,
 };
 
 /// The transcript format that this program writes. A reader refuses a higher major version by name and carries unknown
@@ -80,6 +80,9 @@ pub struct RunSpec {
     /// The box that was asked for: what a later one is made like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<BoxAsked>,
+    /// When checkpoints are taken unasked, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoints: Option<CheckpointRules>,
     /// Where it was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,

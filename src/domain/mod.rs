@@ -2,6 +2,7 @@
 
 mod call;
 mod checkpoint;
+mod checkpoints;
 mod event;
 mod id;
 mod job;
@@ -12,8 +13,10 @@ mod words;
 
 pub use call::{Exit, Outcome, OutputFacts, Status, ToolCall, Usage};
 pub use checkpoint::{
-    BoxReturn, Checkpoint, CheckpointId, CheckpointIdError, CheckpointReason, Consistency, Effect, Parent, Snapshot,
+    BoxReturn, Checkpoint, CheckpointId, CheckpointIdError, CheckpointReason, CheckpointRules, Consistency, Effect,
+    Parent, SessionState, Snapshot, checkpoint_name,
 };
+pub use checkpoints::{CheckpointRecord, Checkpoints};
 pub use event::{
     AskedNew, BlobRef, BoxAsked, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR,
     FinishClaim, RunMode, RunSpec, SandboxKind,

@@ -405,6 +405,7 @@ async fn greet(boss: &Rc<Supervisor>, stream: &UnixStream) -> io::Result<BytesMu
         shell: boss.shell.as_ref().map_or(String::new(), |shell| shell.path.to_string_lossy().into_owned()),
         tmux: boss.tmux.program(),
         logs_on_host: boss.logs_on_host(),
+        runtime_dir: boss.setup.runtime_dir.to_string_lossy().into_owned(),
     };
     let mut frame = encode(&Tell::Welcome(welcome), b"")?;
     while !frame.is_empty() {

@@ -45,6 +45,9 @@ pub struct Welcome {
     pub tmux: Option<String>,
     /// Whether the logs are written to the host's directory; otherwise they must be fetched.
     pub logs_on_host: bool,
+    /// The guest's own directory, as a path inside the box; empty where it was not told.
+    #[serde(default)]
+    pub runtime_dir: String,
 }
 
 /// What the host sends.

@@ -50,13 +50,29 @@ pub enum PostError {
 pub struct Mail {
     /// The name under which it lies in the inbox.
     pub name: String,
-    /// The words.
+    /// The words; empty for an order.
     pub text: String,
+    /// What the driver is to do, where it is no message to the model.
+    pub order: Option<Order>,
+}
+
+/// Something that a person has the driver do between calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Take a checkpoint.
+    Checkpoint {
+        /// Its name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
 struct Content {
     text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    order: Option<Order>,
 }
 
 /// The messages of one run, for its driver.
@@ -80,11 +96,24 @@ pub fn post(run: &RunDir, text: &str, now: Timestamp, random: u128) -> Result<()
     if text.len() > LONGEST_MESSAGE {
         return Err(PostError::TooLong);
     }
+    let content = Content { text: text.to_owned(), order: None };
+    post_content(run, &content, now, random)
+}
+
+/// Leaves an order for the driver of `run`, as [`post`] does with words.
+///
+/// # Errors
+/// [`PostError`]; nothing is left then.
+pub fn post_order(run: &RunDir, order: Order, now: Timestamp, random: u128) -> Result<(), PostError> {
+    post_content(run, &Content { text: String::new(), order: Some(order) }, now, random)
+}
+
+fn post_content(run: &RunDir, content: &Content, now: Timestamp, random: u128) -> Result<(), PostError> {
     let not_driven = || PostError::NotDriven(run.id().clone());
     RunLock::holder(run.path()).ok_or_else(not_driven)?;
     let (dir, name) = (run.path().join(DIR), new_run_id(now, random));
     let new = dir.join(format!("{name}.new"));
-    let left = leave(&new, &dir.join(format!("{name}{ENDING}")), text);
+    let left = leave(&new, &dir.join(format!("{name}{ENDING}")), content);
     left.map_err(|error| match error.kind() {
         // The driver has removed its inbox: it is about to end.
         io::ErrorKind::NotFound => not_driven(),
@@ -95,9 +124,9 @@ pub fn post(run: &RunDir, text: &str, now: Timestamp, random: u128) -> Result<()
     })
 }
 
-fn leave(new: &Path, whole: &Path, text: &str) -> io::Result<()> {
+fn leave(new: &Path, whole: &Path, content: &Content) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
-    file.write_all(&serde_json::to_vec(&Content { text: text.to_owned() })?)?;
+    file.write_all(&serde_json::to_vec(content)?)?;
     file.sync_data()?;
     fs::rename(new, whole)
 }
@@ -142,8 +171,8 @@ impl Inbox {
         new.sort_unstable();
         for name in new {
             self.taken.insert(name.clone());
-            if let Some(text) = read(&self.dir.join(&name)) {
-                return Some(Mail { name, text });
+            if let Some(Content { text, order }) = read(&self.dir.join(&name)) {
+                return Some(Mail { name, text, order });
             }
             // No message: whoever left it there did not use `post`.
             self.remove(&name);
@@ -174,11 +203,11 @@ impl Inbox {
     }
 }
 
-fn read(path: &Path) -> Option<String> {
+fn read(path: &Path) -> Option<Content> {
     let mut text = String::new();
     let read = File::open(path).ok()?.take(LARGEST_FILE + 1).read_to_string(&mut text).ok()?;
     let content: Content = serde_json::from_str(&text).ok().filter(|_| read as u64 <= LARGEST_FILE)?;
-    Some(content.text).filter(|text| !text.trim().is_empty())
+    Some(content).filter(|content| content.order.is_some() || !content.text.trim().is_empty())
 }
 
 /// Takes what the watch has to tell; the directory itself says the rest.

@@ -4,6 +4,7 @@
 //! `docs/TRANSCRIPT.md` describes the bytes.
 
 mod blobs;
+mod checkpoints;
 mod disk;
 mod epoch;
 mod head;
@@ -19,11 +20,12 @@ mod summary;
 mod verify;
 
 pub use blobs::{BlobError, Blobs};
+pub use checkpoints::{CheckpointFile, CheckpointFileError, CheckpointFiles, References, snapshots_of};
 pub use disk::{Disk, DiskFile, SystemDisk};
 pub use epoch::{Holder, silent_for};
 pub use head::{Head, HeadError};
 pub use heartbeat::{Heartbeat, LONGEST_SILENCE};
-pub use inbox::{Inbox, LONGEST_MESSAGE, Mail, PostError, post};
+pub use inbox::{Inbox, LONGEST_MESSAGE, Mail, Order, PostError, post, post_order};
 pub use lock::{LockError, RunLock};
 pub use reader::{ReadError, ReadProblem, Reader, TornTail};
 pub use recorder::{AppendError, Recorder, ReopenError, Reopened, Syncer, must_sync};

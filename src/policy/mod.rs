@@ -1,6 +1,9 @@
-//! What reaches how far: decides what may be repeated when nobody knows whether it happened. Pure.
+//! What reaches how far: decides what may be repeated when nobody knows whether it happened, and what deserves a checkpoint
+//! first. Pure: judgments on calls by their words alone.
 
 mod effects;
+mod risk;
 mod words;
 
 pub use effects::effect_of;
+pub use risk::is_risky;

@@ -96,6 +96,11 @@ impl Terminal {
         &self.options.workspace
     }
 
+    /// Directory of the logs relative to the run's.
+    pub fn logs(&self) -> &str {
+        &self.options.logs
+    }
+
     /// The clock by which everything waits.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.options.clock

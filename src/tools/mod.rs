@@ -5,10 +5,12 @@ pub mod schema;
 
 mod artifact;
 mod attention;
+mod checkpoint;
 mod closing;
 mod edit_file;
 mod facts;
 mod finish;
+mod keeping;
 mod path;
 mod read_file;
 mod ready;
@@ -20,6 +22,8 @@ mod workbench;
 mod write_file;
 
 pub use attention::Attention;
+pub use checkpoint::{Args as CheckpointArgs, Doing};
 pub use closing::{Closed, Services};
+pub use keeping::After;
 pub use registry::{Action, MalformedCalls, Registry, Tool};
 pub use workbench::{CallNames, Collected, Done, Workbench, WorkbenchError};

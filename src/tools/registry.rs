@@ -6,7 +6,7 @@ use crate::domain::{Outcome, RunMode, Status, ToolCall};
 
 use super::decode::{DecodeError, decode};
 use super::schema::parameters;
-use super::{edit_file, finish, read_file, shell, tmux, wait, write_file};
+use super::{checkpoint, edit_file, finish, read_file, shell, tmux, wait, write_file};
 
 /// What a well-formed call asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,8 @@ pub enum Action {
     WriteFile(write_file::Args),
     /// Replace text in a file.
     EditFile(edit_file::Args),
+    /// Keep the box's files, or go back to them.
+    Checkpoint(checkpoint::Args),
     /// Claim to be done.
     Finish(finish::Args),
 }
@@ -56,7 +58,7 @@ impl Action {
             Self::ReadFile(args) => Footprint::Reads(args.path.clone()),
             Self::WriteFile(args) => Footprint::Writes(args.path.clone()),
             Self::EditFile(args) => Footprint::Writes(args.path.clone()),
-            Self::Wait(_) | Self::Finish(_) => Footprint::Run,
+            Self::Wait(_) | Self::Checkpoint(_) | Self::Finish(_) => Footprint::Run,
         }
     }
 }
@@ -107,6 +109,9 @@ impl Registry {
             }),
             Tool::new::<edit_file::Args>("edit_file", include_str!("../../tools/edit_file.md"), |text, schema| {
                 decode(text, schema).map(Action::EditFile)
+            }),
+            Tool::new::<checkpoint::Args>("checkpoint", include_str!("../../tools/checkpoint.md"), |text, schema| {
+                decode(text, schema).map(Action::Checkpoint)
             }),
         ];
         if mode == RunMode::Goal {

@@ -24,6 +24,13 @@ pub enum WorkbenchError {
     Gone(#[source] TerminalError),
 }
 
+impl WorkbenchError {
+    /// There is no box, for this reason.
+    pub fn no_box(what: String) -> Self {
+        Self::NoBox(SandboxError { what, because: None, hint: None })
+    }
+}
+
 /// The names of a call.
 #[derive(Debug, Clone, Copy)]
 pub struct CallNames<'a> {
@@ -118,7 +125,9 @@ impl Workbench {
             Action::ReadFile(args) => read_file::run(args, &self.workspace, self.terminal.guest()).await,
             Action::WriteFile(args) => write_file::run(args, &self.workspace, self.terminal.guest()).await,
             Action::EditFile(args) => edit_file::run(args, &self.workspace, self.terminal.guest()).await,
-            Action::Finish(_) => Ok(Outcome::words(Status::Malformed, "`finish` is the harness's own business")),
+            Action::Finish(_) | Action::Checkpoint(_) => {
+                Ok(Outcome::words(Status::Malformed, "this is the harness's own business, and nothing of the box's"))
+            }
         };
         Ok(Done { outcome: told(outcome)?, facts })
     }
@@ -160,7 +169,7 @@ fn gone(error: GuestError) -> WorkbenchError {
 }
 
 /// What the guest refuses is an outcome that the model can act on; that it is gone is not.
-fn told(result: Result<Outcome, TerminalError>) -> Result<Outcome, WorkbenchError> {
+pub(super) fn told(result: Result<Outcome, TerminalError>) -> Result<Outcome, WorkbenchError> {
     match result {
         Ok(outcome) => Ok(outcome),
         Err(TerminalError::NoCommand(session)) => {

@@ -12,7 +12,7 @@ use longhaul::clock::{Clock, VirtualClock};
 use longhaul::domain::{
     Entry, Event, ExitReason, Observer, Progress, RunMode, RunSpec, Snapshot, Verdict, WaitProgress,
 };
-use longhaul::journal::{Inbox, Reader, Recorder, RunDir, RunStore, verify};
+use longhaul::journal::{CheckpointFiles, Inbox, Reader, Recorder, RunDir, RunStore, verify};
 use longhaul::model::Scripted;
 use longhaul::sandbox::local::Local;
 use longhaul::sandbox::{BoxSpec, Launch};
@@ -65,6 +65,10 @@ impl Boxes for OneBox {
         unreachable!("this run is never taken up again")
     }
 
+    fn lack_of(&self, _snapshot: &Snapshot) -> Option<String> {
+        unreachable!("no checkpoint is restored")
+    }
+
     fn discard(&self, _snapshot: Snapshot) -> BoxFuture<'static, Vec<String>> {
         unreachable!("no checkpoint is taken")
     }
@@ -107,6 +111,7 @@ impl Run {
             model: Arc::new(Scripted::from_text("script", script).unwrap()),
             registry: Registry::for_mode(RunMode::Goal),
             boxes: Arc::new(OneBox(Mutex::new(Some(workbench)))),
+            checkpoint_files: CheckpointFiles::of(&dir, story::redactor()),
             observer: Box::new(Watcher(progress)),
             person: Box::new(Silent),
             inbox: Inbox::open(dir.path()).ok(),

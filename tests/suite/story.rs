@@ -35,6 +35,7 @@ pub(crate) fn spec(run: &str) -> RunSpec {
         max_time_s: None,
         keep_services: false,
         asked: None,
+        checkpoints: None,
         parent: None,
     }
 }

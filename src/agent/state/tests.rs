@@ -22,6 +22,7 @@ fn state(mode: RunMode, checks: &[&str], max_turns: u32) -> State {
         max_time_s: None,
         keep_services: false,
         asked: None,
+        checkpoints: None,
         parent: None,
     })
 }

@@ -107,6 +107,12 @@ impl Board {
         id
     }
 
+    /// Names no job as one that the run has had already, in another box.
+    pub fn number_after(&self, last: JobId) {
+        let mut next = lock(&self.inner.shared.next);
+        *next = (*next).max(last.0.saturating_add(1));
+    }
+
     /// Takes a job over: [`Event::JobStarted`] is the next thing that [`Board::news`] tells of it, its end the last.
     pub fn adopt(&self, job: Job) {
         let shared = &self.inner.shared;
