@@ -70,7 +70,10 @@ fn step_is_risky(words: &[String]) -> bool {
             let script = args.iter().skip_while(|arg| !(arg.starts_with('-') && arg.ends_with('c'))).nth(1);
             script.is_some_and(|script| is_risky(script))
         }
-        "xargs" => step_is_risky(&operands().map(|word| (*word).to_owned()).collect::<Vec<_>>()),
+        "xargs" => {
+            let is_own = |word: &&&str| word.starts_with('-') || word.bytes().all(|byte| byte.is_ascii_digit());
+            step_is_risky(&args.iter().skip_while(is_own).map(|word| (*word).to_owned()).collect::<Vec<_>>())
+        }
         name => name.starts_with("mkfs"),
     }
 }
