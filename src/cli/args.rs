@@ -81,6 +81,12 @@ pub(super) struct ModelArgs {
     /// The server's base URL, such as http://127.0.0.1:11434/v1 [env: OPENAI_BASE_URL] [config: base_url]
     #[arg(long, value_name = "URL")]
     pub(super) base_url: Option<String>,
+    /// Which API it is asked over: auto, chat or responses [default: auto] [config: wire]
+    #[arg(long, value_name = "API")]
+    pub(super) wire: Option<String>,
+    /// How long a server that is limited, overloaded or gone is waited for, such as 30m or 6h [default: 6h] [config: patience]
+    #[arg(long, value_name = "DURATION")]
+    pub(super) patience: Option<String>,
 }
 
 /// Where the work happens.

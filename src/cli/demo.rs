@@ -29,7 +29,8 @@ const CHECK: &str = "sh evaluate.sh 0.9";
 /// Runs `agent demo`.
 pub(super) async fn run(args: DemoArgs, place: &Place) -> Result<ExitReason, Failure> {
     let dir = unpack(place)?;
-    let model = ModelArgs { model: Some(format!("script:{}", dir.join("script.toml").display())), base_url: None };
+    let model =
+        ModelArgs { model: Some(format!("script:{}", dir.join("script.toml").display())), ..ModelArgs::default() };
     let project = dir.join("project");
     let sandbox = BoxArgs { sandbox: args.sandbox, image: args.image, dir: Some(project), ..BoxArgs::default() };
     let settings =

@@ -2,12 +2,13 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::args::{BoxArgs, ModelArgs, WorkspaceArg};
 use super::{Failure, Place, launch};
-use crate::config::{self, Config, Key, Origin, OutputFormat, SandboxChoice, Sources, Value};
+use crate::config::{self, Config, Key, Origin, OutputFormat, SandboxChoice, Sources, Value, WireChoice};
 use crate::domain::{CheckpointRules, ExitReason, SandboxKind};
-use crate::model::{ModelChoice, Patience};
+use crate::model::{ModelChoice, Patience, Wire};
 use crate::sandbox::choose::Wanted;
 use crate::sandbox::{Limits, Network};
 use crate::telemetry::Secret;
@@ -133,6 +134,8 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
     let given = [
         (Key::Model, "--model", model.and_then(|flags| flags.model.as_deref())),
         (Key::BaseUrl, "--base-url", model.and_then(|flags| flags.base_url.as_deref())),
+        (Key::Wire, "--wire", model.and_then(|flags| flags.wire.as_deref())),
+        (Key::Patience, "--patience", model.and_then(|flags| flags.patience.as_deref())),
         (Key::Sandbox, "--sandbox", sandbox.and_then(|flags| flags.sandbox.as_deref())),
         (Key::Image, "--image", sandbox.and_then(|flags| flags.image.as_deref())),
         (Key::Network, "--network", sandbox.and_then(|flags| flags.network.as_deref())),
@@ -164,7 +167,12 @@ fn model_choice(config: &Config, place: &Place) -> ModelChoice {
         name: config.model.value.clone().unwrap_or_default(),
         base_url: config.base_url.value.clone(),
         api_key: place.var(&config.api_key_env.value).map(str::to_owned),
-        patience: Patience::default(),
+        wire: match config.wire.value {
+            WireChoice::Auto => Wire::Auto,
+            WireChoice::Chat => Wire::Chat,
+            WireChoice::Responses => Wire::Responses,
+        },
+        patience: Patience { budget: Duration::from_secs(config.patience_s.value), ..Patience::default() },
         seed: fastrand::u64(..),
     }
 }

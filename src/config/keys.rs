@@ -7,6 +7,8 @@ pub enum Key {
     Model,
     BaseUrl,
     ApiKeyEnv,
+    Wire,
+    Patience,
     Sandbox,
     Image,
     Network,
@@ -21,6 +23,17 @@ pub enum Key {
     Checkpoints,
     CheckpointCap,
     OutputFormat,
+}
+
+/// Which API a model's server is asked over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WireChoice {
+    /// Whichever fits.
+    Auto,
+    /// Chat Completions.
+    Chat,
+    /// Responses.
+    Responses,
 }
 
 /// Which kind of box is asked for.
@@ -58,6 +71,8 @@ pub enum Value {
     Number(f64),
     /// Several words.
     List(Vec<String>),
+    /// Which API.
+    Wire(WireChoice),
     /// Which kind of box.
     Sandbox(SandboxChoice),
     /// Whether there is a network.
@@ -96,10 +111,12 @@ pub(super) enum Project {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
+        Self::Wire,
+        Self::Patience,
         Self::Sandbox,
         Self::Image,
         Self::Network,
@@ -122,6 +139,8 @@ impl Key {
             Self::Model => "model",
             Self::BaseUrl => "base_url",
             Self::ApiKeyEnv => "api_key_env",
+            Self::Wire => "wire",
+            Self::Patience => "patience",
             Self::Sandbox => "sandbox",
             Self::Image => "image",
             Self::Network => "network",
@@ -145,6 +164,8 @@ impl Key {
             Self::Model => &["LONGHAUL_MODEL"],
             Self::BaseUrl => &["LONGHAUL_BASE_URL", "OPENAI_BASE_URL"],
             Self::ApiKeyEnv => &["LONGHAUL_API_KEY_ENV"],
+            Self::Wire => &["LONGHAUL_WIRE"],
+            Self::Patience => &["LONGHAUL_PATIENCE"],
             Self::Sandbox => &["LONGHAUL_SANDBOX"],
             Self::Image => &["LONGHAUL_IMAGE"],
             Self::Network => &["LONGHAUL_NETWORK"],
@@ -168,6 +189,8 @@ impl Key {
             Self::Model
             | Self::BaseUrl
             | Self::ApiKeyEnv
+            | Self::Wire
+            | Self::Patience
             | Self::Image
             | Self::Tmux
             | Self::Checkpoints
@@ -223,7 +246,8 @@ impl Key {
                 .filter(|turns| u32::try_from(*turns).is_ok())
                 .map(Value::Count)
                 .ok_or("a whole number above zero"),
-            Self::MaxTime => {
+            Self::Wire => wire(text).map(Value::Wire).ok_or("auto, chat or responses"),
+            Self::MaxTime | Self::Patience => {
                 parse_duration(text).map(Value::Count).ok_or("a time such as 90s, 45m, 2h or 1h30m, and at most 366d")
             }
             Self::Cpus => {
@@ -270,6 +294,15 @@ fn cap(text: &str) -> Option<(Option<u32>, Option<u64>)> {
         }
     }
     Some((most, bytes))
+}
+
+fn wire(text: &str) -> Option<WireChoice> {
+    match text {
+        "auto" => Some(WireChoice::Auto),
+        "chat" => Some(WireChoice::Chat),
+        "responses" => Some(WireChoice::Responses),
+        _ => None,
+    }
 }
 
 fn output_format(text: &str) -> Option<OutputFormat> {
@@ -366,6 +399,8 @@ mod tests {
     #[test]
     fn every_key_refuses_nonsense_with_what_is_right() {
         for (key, bad) in [
+            (Key::Wire, "websocket"),
+            (Key::Patience, "long"),
             (Key::Sandbox, "vm"),
             (Key::Network, "yes"),
             (Key::Memory, "much"),

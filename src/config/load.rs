@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::Project;
-use super::{Config, Key, Origin, OutputFormat, SandboxChoice, Setting, Value};
+use super::{Config, Key, Origin, OutputFormat, SandboxChoice, Setting, Value, WireChoice};
 
 /// Where settings may come from; everything is passed in.
 #[derive(Debug, Clone, Default)]
@@ -142,6 +142,8 @@ impl Layers {
             model: self.take(Key::Model, text),
             base_url: self.take(Key::BaseUrl, text),
             api_key_env: or(self.take(Key::ApiKeyEnv, text), "OPENAI_API_KEY".to_owned()),
+            wire: or(self.take(Key::Wire, wire), WireChoice::Auto),
+            patience_s: or(self.take(Key::Patience, count), DEFAULT_PATIENCE_S),
             sandbox: or(self.take(Key::Sandbox, sandbox), SandboxChoice::Auto),
             image: self.take(Key::Image, text),
             network: or(self.take(Key::Network, network), true),
@@ -170,6 +172,8 @@ impl Layers {
 
 const HIGHER: &str = "a project may only lower it";
 const DEFAULT_MAX_TURNS: u32 = 200;
+/// A provider's outages and limits mostly pass within hours, and waiting costs nothing.
+const DEFAULT_PATIENCE_S: u64 = 6 * 3600;
 
 fn or<T>(setting: Setting<Option<T>>, default: T) -> Setting<T> {
     Setting { value: setting.value.unwrap_or(default), origin: setting.origin }
@@ -188,6 +192,7 @@ typed! {
     count Count u64,
     number Number f64,
     list List Vec<String>,
+    wire Wire WireChoice,
     sandbox Sandbox SandboxChoice,
     network Network bool,
     tmux Tmux bool,

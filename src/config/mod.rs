@@ -9,7 +9,7 @@ mod load;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use keys::{Key, OutputFormat, SandboxChoice, Value, parse_duration, parse_size};
+pub use keys::{Key, OutputFormat, SandboxChoice, Value, WireChoice, parse_duration, parse_size};
 pub use load::{ConfigError, Sources, load};
 
 /// Where a setting comes from.
@@ -54,6 +54,10 @@ pub struct Config {
     pub base_url: Setting<Option<String>>,
     /// The variable that holds the key.
     pub api_key_env: Setting<String>,
+    /// Which API its server is asked over.
+    pub wire: Setting<WireChoice>,
+    /// How long a server that does not answer is waited for, in seconds.
+    pub patience_s: Setting<u64>,
     /// Which kind of box.
     pub sandbox: Setting<SandboxChoice>,
     /// The image for a container.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::openai::OpenAi;
+use super::openai::{OpenAi, Wire};
 use super::scripted::Scripted;
 use super::{Model, ModelError, ModelErrorKind, Patience};
 
@@ -21,6 +21,8 @@ pub struct ModelChoice {
     pub base_url: Option<String>,
     /// The key; None where the server needs none.
     pub api_key: Option<String>,
+    /// Which API to speak.
+    pub wire: Wire,
     /// How long to wait for the server.
     pub patience: Patience,
     /// Seeds the jitter of waits.
@@ -43,6 +45,7 @@ impl std::fmt::Debug for ModelChoice {
             .field("name", &self.name)
             .field("base_url", &self.shown_base_url())
             .field("api_key", &self.api_key.as_ref().map(|_| "…"))
+            .field("wire", &self.wire)
             .field("patience", &self.patience)
             .field("seed", &self.seed)
             .finish()
@@ -66,7 +69,7 @@ pub fn open(choice: &ModelChoice) -> Result<Arc<dyn Model>, ModelError> {
         return Err(no_model_named());
     }
     let url = url.unwrap_or(OPENAI_BASE_URL);
-    Ok(Arc::new(OpenAi::new(url, key, choice.name.trim(), choice.patience, choice.seed)?))
+    Ok(Arc::new(OpenAi::new(url, key, choice.name.trim(), choice.wire, choice.patience, choice.seed)?))
 }
 
 fn nobody_named() -> ModelError {

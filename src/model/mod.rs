@@ -1,4 +1,4 @@
-//! One trait, and whoever answers: a server that speaks Chat Completions, or a script.
+//! One trait, and whoever answers: a server that speaks Chat Completions or Responses, or a script.
 //!
 //! History is *our* type ([`Message`]); a vendor's wire type never leaves its file.
 
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::domain::{ToolCall, Usage};
 
 pub use choice::{ModelChoice, OPENAI_BASE_URL, SCRIPT_PREFIX, open};
-pub use openai::OpenAi;
+pub use openai::{OpenAi, Wire};
 pub use patience::Patience;
 pub use scripted::{About, Scripted};
 

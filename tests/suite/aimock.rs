@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use longhaul::model::{Answer, Delta, Message, Model, ModelChoice, Patience, Request, ToolSpec, open};
+use longhaul::model::{Answer, Delta, Message, Model, ModelChoice, Patience, Request, ToolSpec, Wire, open};
 use serde_json::{Value, json};
 
 /// aimock with the fixtures of `tests/servers/aimock.json`, from [`Aimock::start`] until it is dropped.
@@ -80,7 +80,7 @@ fn model(server: &Aimock) -> std::sync::Arc<dyn Model> {
         ..Patience::default()
     };
     let base_url = Some(server.base_url());
-    let choice = ModelChoice { name: "qwen3".to_owned(), base_url, api_key: None, patience, seed: 1 };
+    let choice = ModelChoice { name: "qwen3".to_owned(), base_url, api_key: None, wire: Wire::Auto, patience, seed: 1 };
     open(&choice).expect("the choice is sound")
 }
 

@@ -32,6 +32,7 @@ mod power_loss;
 mod prompts;
 mod recorded;
 mod replay;
+mod responses;
 mod sandbox_contract;
 mod sandbox_docker;
 mod sandbox_local;

@@ -1,6 +1,6 @@
 //! Scripts as their documentation has them.
 
-use longhaul::model::{Message, ModelChoice, Patience, Request, Scripted, open};
+use longhaul::model::{Message, ModelChoice, Patience, Request, Scripted, Wire, open};
 
 #[test]
 fn the_examples_in_the_documentation_are_scripts() {
@@ -17,8 +17,14 @@ async fn a_script_is_opened_by_its_file_name() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("hello.toml");
     std::fs::write(&file, "[[turn]]\nsay = 'Hello.'\n").unwrap();
-    let choice =
-        |name: String| ModelChoice { name, base_url: None, api_key: None, patience: Patience::default(), seed: 0 };
+    let choice = |name: String| ModelChoice {
+        name,
+        base_url: None,
+        api_key: None,
+        wire: Wire::Auto,
+        patience: Patience::default(),
+        seed: 0,
+    };
     let found = choice(format!("script:{}", file.display()));
     assert_eq!(found.shown_base_url(), "");
     let model = open(&found).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use longhaul::domain::{ToolCall, Usage};
 use longhaul::model::{
-    Answer, Delta, Message, Model, ModelChoice, ModelError, ModelErrorKind, Patience, Request, ToolSpec, open,
+    Answer, Delta, Message, Model, ModelChoice, ModelError, ModelErrorKind, Patience, Request, ToolSpec, Wire, open,
 };
 use serde_json::{Value, json};
 
@@ -36,6 +36,7 @@ fn model_with(url: &str, key: Option<&str>, patience: Patience) -> Arc<dyn Model
         name: "fake".to_owned(),
         base_url: Some(url.to_owned()),
         api_key: key.map(str::to_owned),
+        wire: Wire::Auto,
         patience,
         seed: 1,
     };
@@ -443,6 +444,7 @@ fn no_key_and_no_server_is_one_error_that_says_what_to_set() {
         name: name.to_owned(),
         base_url: base_url.map(str::to_owned),
         api_key: api_key.map(str::to_owned),
+        wire: Wire::Auto,
         patience: Patience::default(),
         seed: 0,
     };

@@ -136,7 +136,7 @@ fn call_entry(call: &ToolCall, extra: &Value) -> Value {
 }
 
 /// A name that servers take back: they refuse the whole conversation for one that a model has misspelled.
-fn plain_name(name: &str) -> Cow<'_, str> {
+pub(super) fn plain_name(name: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_plain) {
         return Cow::Borrowed(name);
@@ -146,7 +146,7 @@ fn plain_name(name: &str) -> Cow<'_, str> {
 }
 
 /// Arguments that servers take back: several parse them again for their template, and fail for ever on broken JSON.
-fn object_text(arguments: &str) -> Cow<'_, str> {
+pub(super) fn object_text(arguments: &str) -> Cow<'_, str> {
     if arguments.trim().is_empty() {
         return Cow::Borrowed("{}");
     }

@@ -152,12 +152,14 @@ fn call_piece(call: &Value) -> CallPiece {
     }
 }
 
-fn usage(usage: &Value) -> Option<Usage> {
+/// Tokens, by whichever names a server gives them.
+pub(super) fn usage(usage: &Value) -> Option<Usage> {
     let map = usage.as_object()?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
     let number = |value: &Value| value.as_u64().or_else(|| value.as_f64().map(|float| float as u64));
     let count = |key: &str| map.get(key).and_then(number);
-    let details = usage.pointer("/prompt_tokens_details/cached_tokens").and_then(number);
+    let detail = |kind: &str| usage.pointer(&format!("/{kind}_details/cached_tokens")).and_then(number);
+    let details = detail("prompt_tokens").or_else(|| detail("input_tokens"));
     Some(Usage {
         input_tokens: count("prompt_tokens").or(count("input_tokens"))?,
         cached_tokens: details.or(count("prompt_cache_hit_tokens")).or(count("cached_tokens")).unwrap_or(0),

@@ -18,6 +18,8 @@ pub(super) struct Endpoint {
     pub(super) is_loopback: bool,
     /// Whether the server is known to take `strict` schemas.
     pub(super) takes_strict: bool,
+    /// Whether the server is OpenAI's own, or Azure's.
+    pub(super) is_openai: bool,
 }
 
 impl Endpoint {
@@ -43,10 +45,12 @@ impl Endpoint {
         url.set_query(None);
         url.set_fragment(None);
         let base = url.as_str().trim_end_matches('/');
-        let base = base.strip_suffix("/chat/completions").unwrap_or(base).to_owned();
-        let takes_strict = host == "api.openai.com" || host.ends_with(".openai.azure.com");
+        let path = ["/chat/completions", "/responses"].into_iter().find_map(|path| base.strip_suffix(path));
+        let base = path.unwrap_or(base).to_owned();
+        let is_openai = host == "api.openai.com" || host.ends_with(".openai.azure.com");
         let key_or_empty = SecretString::from(key.unwrap_or_default());
-        Ok(Self { base, query, headers: headers(key)?, key: key_or_empty, is_loopback, takes_strict })
+        let takes_strict = is_openai;
+        Ok(Self { base, query, headers: headers(key)?, key: key_or_empty, is_loopback, takes_strict, is_openai })
     }
 
     /// The base URL without credentials and query.

@@ -95,7 +95,7 @@ impl Exchange {
             return Ok(self.guarded(stream::iter([Ok(Bytes::from(body))]).boxed()));
         }
         match serde_json::from_str::<serde_json::Value>(start.trim_end()) {
-            Ok(json) if json["choices"].as_array().is_some_and(|choices| !choices.is_empty()) => {
+            Ok(json) if is_answer(&json) => {
                 let mut tap = self.tap.lock().expect("no one panics with the tap");
                 tap.raw = body;
                 tap.end = Some(End::Done);
@@ -189,6 +189,12 @@ impl Guard {
         self.tap.lock().expect("no one panics with the tap").end = Some(end);
         None
     }
+}
+
+/// Whether it is a whole completion, or a whole response.
+fn is_answer(json: &serde_json::Value) -> bool {
+    let has = |name: &str| json[name].as_array().is_some_and(|list| !list.is_empty());
+    has("choices") || (has("output") && json.get("error").is_none_or(serde_json::Value::is_null))
 }
 
 /// Whether an event brings something: signs of life alone must not keep a dead answer alive.

@@ -63,13 +63,23 @@ pub(super) struct Fault {
     pub(super) asked: Option<Duration>,
     /// The features of the request that the server names.
     pub(super) named: Vec<Feature>,
+    /// Whether the server says that the model is to be asked over the Responses API.
+    pub(super) wants_responses: bool,
 }
 
 impl Fault {
     /// A fault that may pass.
     pub(super) fn passing(what: impl Into<String>, because: impl Into<String>) -> Self {
         let (what, because) = (what.into(), because.into());
-        Self { remedy: Remedy::Again, what, because, hint: None, asked: None, named: Vec::new() }
+        Self {
+            remedy: Remedy::Again,
+            what,
+            because,
+            hint: None,
+            asked: None,
+            named: Vec::new(),
+            wants_responses: false,
+        }
     }
 
     /// A fault that stays.
@@ -136,7 +146,13 @@ impl Fault {
         };
         let asked = if fault.remedy == Remedy::Again { asked_wait(headers, &words.message) } else { None };
         let named = Feature::ALL.into_iter().filter(|feature| words.mention(feature.names())).collect();
-        Self { because, asked, named, ..fault }
+        let wants_responses = words.mention(&RESPONSES_ONLY);
+        Self { because, asked, named, wants_responses, ..fault }
+    }
+
+    /// Whether it may be that the server has no Responses API.
+    pub(super) fn is_without_responses(&self) -> bool {
+        self.remedy == Remedy::Never(ModelErrorKind::Protocol)
     }
 
     /// The feature of the request that the server names in its refusal, if the request `has` it.
@@ -170,7 +186,7 @@ impl Fault {
 }
 
 fn not_the_api(status: u16) -> Fault {
-    let what = format!("the model's server has no Chat Completions there ({status})");
+    let what = format!("the model's server has no such API there ({status})");
     Fault::lasting(ModelErrorKind::Protocol, what, "").hint(super::V1_HINT)
 }
 
@@ -208,7 +224,7 @@ const OVERFLOW: [&str; 8] = [
     "too many input tokens",
 ];
 const FILTER: [&str; 4] = ["content_filter", "content_policy", "responsibleaipolicy", "content management policy"];
-const RESPONSES_ONLY: [&str; 2] = ["v1/responses", "use the responses api"];
+const RESPONSES_ONLY: [&str; 3] = ["v1/responses", "use the responses api", "only supported in responses"];
 
 fn names_no_model(words: &Words) -> bool {
     words.mention(&["model_not_found", "invalid model name", "not a valid model", "model_not_supported"])
@@ -228,7 +244,7 @@ fn by_request(words: &Words) -> Fault {
         Fault::lasting(ModelErrorKind::ContentFilter, "the provider's filter refuses the conversation", "")
     } else if words.mention(&RESPONSES_ONLY) {
         Fault::lasting(ModelErrorKind::BadRequest, "this model does not call tools over Chat Completions", "")
-            .hint("name a model that does with `--model`, such as gpt-4.1")
+            .hint("leave `--wire` out or say `--wire responses`, or name another model with `--model`")
     } else {
         Fault::lasting(ModelErrorKind::UnknownModel, "the model's server does not know the model", "")
             .hint("name one that it has with `--model`; most servers list theirs under /models of the base URL")

@@ -1,4 +1,4 @@
-//! Whoever speaks OpenAI's Chat Completions over HTTP.
+//! Whoever speaks OpenAI's Chat Completions or Responses over HTTP.
 //!
 //! async-openai makes the request and takes the stream apart; what servers really send is read by our own types, and
 //! all trying again happens here, in one place, because it has to be told and a half-streamed answer has to be voided.
@@ -9,6 +9,7 @@ mod endpoint;
 mod exchange;
 mod fault;
 mod reset;
+mod responses;
 mod sse;
 mod words;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use async_openai::Client;
 use async_openai::error::OpenAIError;
+use async_openai::traits::RequestOptionsBuilder as _;
 use async_trait::async_trait;
 use futures_util::{Stream, StreamExt as _};
 use serde_json::Value;
@@ -26,10 +28,10 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use self::body::Body;
-use self::chunk::Reading;
 use self::endpoint::Endpoint;
 use self::exchange::{End, Exchange, Tap};
 use self::fault::{Fault, Feature, Remedy};
+use super::assemble::{Assembled, Assembly};
 use super::patience::Waits;
 use super::{Answer, Delta, Model, ModelError, ModelErrorKind, Patience, Request, Sink};
 
@@ -40,7 +42,54 @@ const V1_HINT: &str = "OPENAI_BASE_URL probably lacks `/v1`: most servers want s
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<Value, OpenAIError>> + Send>>;
 
-/// A model behind a server that speaks Chat Completions.
+/// Which of the two APIs is spoken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Wire {
+    /// Responses for OpenAI's own newer models, Chat Completions for all others; the other one once a server says that it
+    /// has only that.
+    #[default]
+    Auto,
+    /// Chat Completions.
+    Chat,
+    /// Responses.
+    Responses,
+}
+
+/// An answer as it comes in, in either form.
+enum Reading {
+    Chat(chunk::Reading),
+    Responses(responses::Reading),
+}
+
+impl Reading {
+    fn take(&mut self, data: &Value, sink: Sink<'_>) -> Result<(), Fault> {
+        match self {
+            Self::Chat(reading) => reading.take(data, sink),
+            Self::Responses(reading) => reading.take(data, sink),
+        }
+    }
+
+    fn assembly(&self) -> &Assembly {
+        match self {
+            Self::Chat(reading) => &reading.assembly,
+            Self::Responses(reading) => &reading.assembly,
+        }
+    }
+
+    /// What came, and what has to go back to the server that is called `origin`.
+    fn finish(self, origin: &str) -> (Assembled, Option<Value>) {
+        match self {
+            Self::Chat(reading) => {
+                let done = reading.assembly.finish();
+                let opaque = body::opaque(origin, &reading.fields, &done.extras);
+                (done, opaque)
+            }
+            Self::Responses(reading) => (reading.assembly.finish(), responses::opaque(origin, &reading.items)),
+        }
+    }
+}
+
+/// A model behind a server that speaks one of the two APIs.
 #[derive(Debug)]
 pub struct OpenAi {
     endpoint: Endpoint,
@@ -51,12 +100,15 @@ pub struct OpenAi {
     seed: u64,
     requests: AtomicU64,
     refused: AtomicU8,
+    wire: Wire,
+    /// Whether the other API is spoken than was taken at first.
+    switched: AtomicBool,
     was_reached: AtomicBool,
 }
 
 impl OpenAi {
-    /// Takes the server's base URL, its key where it needs one, the model's name there, how long to wait for it, and
-    /// what spreads the waits. Connects to nothing.
+    /// Takes the server's base URL, its key where it needs one, the model's name there, which API to speak, how long to
+    /// wait for it, and what spreads the waits. Connects to nothing.
     ///
     /// # Errors
     /// [`ModelErrorKind::Setup`] for a URL that is none or would send the key in clear, and for a key that is no header.
@@ -64,6 +116,7 @@ impl OpenAi {
         base_url: &str,
         key: Option<&str>,
         name: &str,
+        wire: Wire,
         patience: Patience,
         seed: u64,
     ) -> Result<Self, ModelError> {
@@ -94,6 +147,8 @@ impl OpenAi {
             seed,
             requests: AtomicU64::new(0),
             refused: AtomicU8::new(refused),
+            wire,
+            switched: AtomicBool::new(false),
             was_reached: AtomicBool::new(false),
         })
     }
@@ -102,9 +157,28 @@ impl OpenAi {
         self.refused.load(Ordering::Relaxed) & bit(feature) == 0
     }
 
+    fn speaks_responses(&self) -> bool {
+        let first = match self.wire {
+            Wire::Auto => self.endpoint.is_openai && !is_older(&self.name),
+            Wire::Chat => false,
+            Wire::Responses => true,
+        };
+        first != self.switched.load(Ordering::Relaxed)
+    }
+
+    /// Takes the other API from now on, if the server says that it has only that and nobody has said which. Once.
+    fn switches_for(&self, fault: &Fault) -> bool {
+        let wants = if self.speaks_responses() { fault.is_without_responses() } else { fault.wants_responses };
+        self.wire == Wire::Auto && wants && !self.switched.swap(true, Ordering::Relaxed)
+    }
+
     fn body(&self, request: &Request) -> String {
         let features = |feature| self.takes(feature);
-        Body { model: &self.name, origin: &self.origin, request, features: &features }.to_json()
+        let (model, origin, features) = (&self.name, &self.origin, &features);
+        match self.speaks_responses() {
+            true => responses::Body { model, origin, request, features }.to_json(),
+            false => Body { model, origin, request, features }.to_json(),
+        }
     }
 
     async fn try_once(&self, body: String, sink: Sink<'_>) -> Result<Answer, Fault> {
@@ -113,16 +187,20 @@ impl OpenAi {
         let client = Client::build(self.http.clone(), self.endpoint.clone())
             .with_http_service(tower::service_fn(move |request| exchange.clone().send(request)));
         let body = RawValue::from_string(body).expect("a body is JSON");
-        let mut reading = Reading::default();
+        let (mut reading, path) = match self.speaks_responses() {
+            true => (Reading::Responses(responses::Reading::default()), "/responses"),
+            false => (Reading::Chat(chunk::Reading::default()), "/chat/completions"),
+        };
         let begin = Instant::now();
-        let opened = client.chat().create_stream_byot(body).await;
+        let chat = client.chat().path(path).map_err(fault_of)?;
+        let opened = chat.create_stream_byot(body).await;
         let mut chunks: Chunks = opened.map_err(fault_of)?;
         self.was_reached.store(true, Ordering::Relaxed);
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(fault_of);
             if let Err(fault) = chunk.and_then(|chunk| reading.take(&chunk, sink)) {
                 // After the reason to end, whatever comes is only the end.
-                if reading.assembly.has_finished() {
+                if reading.assembly().has_finished() {
                     break;
                 }
                 return Err(fault);
@@ -134,23 +212,23 @@ impl OpenAi {
     }
 
     fn conclude(&self, reading: Reading, tap: Tap, duration: Duration) -> Result<Answer, Fault> {
-        if !reading.assembly.has_finished() {
+        if !reading.assembly().has_finished() {
             match tap.end {
-                Some(End::Done) if !reading.assembly.is_empty() => {}
+                Some(End::Done) if !reading.assembly().is_empty() => {}
                 Some(End::Fault(fault)) => return Err(fault),
-                Some(End::Done | End::Eof) | None if reading.assembly.is_empty() => return Err(nothing(&tap.raw)),
+                Some(End::Done | End::Eof) | None if reading.assembly().is_empty() => return Err(nothing(&tap.raw)),
                 Some(End::Done | End::Eof) | None => {
                     return Err(Fault::passing("the model's server broke off in the middle of the answer", ""));
                 }
             }
         }
-        let done = reading.assembly.finish();
+        let (done, opaque) = reading.finish(&self.origin);
         if done.finish_reason == "content_filter" && done.text.is_empty() && done.calls.is_empty() {
             let what = "the provider's filter refuses the answer";
             return Err(Fault::lasting(ModelErrorKind::ContentFilter, what, ""));
         }
         Ok(Answer {
-            opaque: body::opaque(&self.origin, &reading.fields, &done.extras),
+            opaque,
             text: done.text,
             reasoning: done.reasoning,
             calls: done.calls,
@@ -206,6 +284,9 @@ impl Model for OpenAi {
             if !matches!(fault.remedy, Remedy::Reach) {
                 self.was_reached.store(true, Ordering::Relaxed);
             }
+            if self.switches_for(&fault) {
+                continue;
+            }
             if let Some(feature) = fault.refused_feature(|feature| self.takes(feature)) {
                 self.refused.fetch_or(bit(feature), Ordering::Relaxed);
                 continue;
@@ -221,6 +302,11 @@ impl Model for OpenAi {
 /// The conversation in the same form, for a model that is not sent anything.
 pub(super) fn plain_body(model: &str, request: &Request) -> Vec<u8> {
     Body { model, origin: model, request, features: &|_| false }.to_json().into_bytes()
+}
+
+/// OpenAI's models that call tools over Chat Completions, and know nothing of encrypted reasoning.
+fn is_older(model: &str) -> bool {
+    ["gpt-3.5", "gpt-4", "chatgpt-4o"].iter().any(|family| model.starts_with(family))
 }
 
 fn bit(feature: Feature) -> u8 {
