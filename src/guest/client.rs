@@ -15,7 +15,7 @@ use super::facts::{
     TermSize, TmuxInfo,
 };
 use super::line::{Connector, Ends, Line, Mended};
-use super::protocol::{LogSize, PtyOpened, Request, Welcome};
+use super::protocol::{Frozen, LogSize, PtyOpened, Request, Thawed, Welcome};
 use super::sight::{Actor, BoxVitals, ClosedSession, Condition, Foreground, Met, Signalled, Stop, Tried};
 use crate::domain::SessionName;
 
@@ -300,6 +300,31 @@ impl Client {
     /// [`GuestError::Refused`] when it is not there or no directory.
     pub async fn list_dir(&self, path: &str) -> Result<Vec<DirEntry>, GuestError> {
         self.ask(Request::ListDir { path: path.to_owned() }, b"").await
+    }
+
+    /// The files that something in the box has mapped to write to, as paths inside the box.
+    ///
+    /// # Errors
+    /// Only those of the channel.
+    pub async fn mapped(&self) -> Result<Vec<String>, GuestError> {
+        self.ask(Request::Mapped, b"").await
+    }
+
+    /// Stops everything in the box but the guest: until [`Client::thaw`], until this connection breaks, at most for half
+    /// a minute. Requests that start something or change files wait meanwhile.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] when the box is held already.
+    pub async fn freeze(&self) -> Result<Frozen, GuestError> {
+        self.ask(Request::Freeze, b"").await
+    }
+
+    /// Lets everything go on that was stopped by that hold.
+    ///
+    /// # Errors
+    /// Only those of the channel; the guest ends the hold by itself then.
+    pub async fn thaw(&self, hold: u64) -> Result<Thawed, GuestError> {
+        self.ask(Request::Thaw { hold }, b"").await
     }
 
     /// Ends everything in the box and the guest itself; returns when it is gone.

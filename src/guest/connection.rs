@@ -1,7 +1,7 @@
 //! One host's connection: greets it, meets its requests, passes events on.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -27,7 +27,7 @@ use super::protocol::{Ask, Hello, LogSize, MAX_READ, PtyOpened, Request, Tell, V
 use super::pty::{HUNG_UP, Program, Pty};
 use super::session::Session;
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, signal_group};
-use super::{files, keep, strangers, tmux, vitals};
+use super::{files, freeze, keep, strangers, tmux, vitals};
 use crate::domain::Exit;
 
 /// How long a stranger may take to say who it is.
@@ -44,15 +44,37 @@ pub(super) async fn serve(boss: Rc<Supervisor>, stream: UnixStream) {
     let greeted = tokio::time::timeout(GREETING_TIME, greet(&boss, &stream)).await;
     // A stranger is told nothing.
     let Ok(Ok(read_ahead)) = greeted else { return };
+    let connection = boss.freezer.connected(stream.peer_cred().ok().and_then(|peer| peer.pid()));
     let (reader, writer) = stream.into_split();
     let (outgoing, queue) = mpsc::channel(OUTGOING);
-    let host =
-        Rc::new(Host { boss, outgoing, waits: RefCell::default(), ptys: RefCell::default(), next: Cell::new(1) });
+    let host = Rc::new(Host {
+        boss,
+        connection,
+        outgoing,
+        waits: RefCell::default(),
+        ptys: RefCell::default(),
+        next: Cell::new(1),
+    });
     let events = tokio::task::spawn_local(pass_events(host.boss.events(), host.outgoing.clone()));
     let writing = tokio::task::spawn_local(write(writer, queue));
     let mut reader = FrameReader::new(reader, read_ahead);
-    while let Ok(Some(frame)) = reader.next::<Ask>().await {
-        let Frame { header: Ask { id, request }, payload } = frame;
+    // What would stir a box that is held waits here, in order.
+    let (mut thawed, held) = (host.boss.freezer.watch(), host.boss.freezer.watch());
+    let mut waiting = VecDeque::new();
+    loop {
+        let next = tokio::select! {
+            biased;
+            _ = thawed.wait_for(|held| !held), if !waiting.is_empty() => waiting.pop_front(),
+            frame = reader.next::<Ask>() => match frame {
+                Ok(Some(frame)) if frame.header.request.stirs() && *held.borrow() => {
+                    waiting.push_back(frame);
+                    continue;
+                }
+                Ok(Some(frame)) => Some(frame),
+                Ok(None) | Err(_) => None,
+            },
+        };
+        let Some(Frame { header: Ask { id, request }, payload }) = next else { break };
         if host.meet(id, request, payload).await.is_err() {
             break;
         }
@@ -65,6 +87,8 @@ pub(super) async fn serve(boss: Rc<Supervisor>, stream: UnixStream) {
 /// A host that is connected.
 struct Host {
     boss: Rc<Supervisor>,
+    /// Its number.
+    connection: u64,
     outgoing: mpsc::Sender<Bytes>,
     waits: RefCell<HashMap<u64, AbortHandle>>,
     ptys: RefCell<HashMap<u64, OpenPty>>,
@@ -113,6 +137,18 @@ impl Host {
         match request {
             Request::Tmux => self.later(id, async move { plain(tmux::ensure(&boss).await) }),
             Request::Vitals => self.later(id, async move { plain(Ok(vitals::vitals(&boss).await)) }),
+            Request::Mapped => self.later(id, async move { plain(Ok(freeze::mapped_files(boss).await)) }),
+            Request::Freeze => {
+                // Goes on when nobody waits for it any more: what is stopped has to be known.
+                let host = self.clone();
+                tokio::task::spawn_local(async move {
+                    let frozen = freeze::freeze(boss, host.connection).await;
+                    let hold = frozen.as_ref().ok().map(|frozen| frozen.hold);
+                    if let (Err(Closed), Some(hold)) = (host.answer(id, plain(frozen)).await, hold) {
+                        host.boss.freezer.thaw(hold);
+                    }
+                });
+            }
             Request::Await(condition) => {
                 let watch = Watch::new(&boss, condition)?;
                 self.later(id, async move { plain(watch.met(&boss).await) });
@@ -186,6 +222,7 @@ impl Host {
             Request::PtyResize { pty, size } => {
                 plain(self.pty(pty, |open| open.pty.resize(size))?.map_err(|error| refusal_of(&error, "the terminal")))
             }
+            Request::Thaw { hold } => plain(Ok(boss.freezer.thaw(hold))),
             Request::Stat { path } => plain(files::stat(&path)),
             Request::ReadFile { path, offset, len } => {
                 let (info, bytes) = files::read(&path, offset, len)?;
@@ -197,6 +234,8 @@ impl Host {
             | Request::Await(_)
             | Request::Try(_)
             | Request::Vitals
+            | Request::Mapped
+            | Request::Freeze
             | Request::Close { .. }
             | Request::EndOthers { .. }
             | Request::AwaitGrowth { .. }
@@ -318,6 +357,7 @@ impl Host {
 
     /// Gives up what only this host wanted. Sessions and commands go on.
     fn hang_up(&self) {
+        self.boss.freezer.disconnected(self.connection);
         for (_, wait) in self.waits.borrow_mut().drain() {
             wait.abort();
         }

@@ -13,6 +13,7 @@ mod error;
 mod facts;
 mod files;
 mod frame;
+mod freeze;
 mod gpu;
 mod input;
 mod keep;
@@ -45,7 +46,7 @@ pub use facts::{
     Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize, TmuxInfo,
 };
 pub use line::{Connector, Ends, Mended, NoWay};
-pub use protocol::Welcome;
+pub use protocol::{Frozen, Thawed, Welcome};
 pub use segments::LogReader;
 pub use server::serve;
 pub use setup::{Control, GuestSetup, SETUP_VAR};

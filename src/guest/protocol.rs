@@ -11,7 +11,7 @@ use super::sight::{Actor, Condition, Stop};
 use crate::domain::SessionName;
 
 /// The protocol's version; both sides must have the same.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// Output up to this size travels with the news that the command has ended.
 pub(super) const INLINE_OUTPUT: u64 = 64 << 10;
@@ -215,6 +215,15 @@ pub(super) enum Request {
         /// Absolute path inside the box.
         path: String,
     },
+    /// The files that something in the box has mapped to write to. Answer: list of paths.
+    Mapped,
+    /// Stops everything in the box but the guest, at most for half a minute. Answer: [`Frozen`].
+    Freeze,
+    /// Ends a hold. Answer: [`Thawed`].
+    Thaw {
+        /// Which.
+        hold: u64,
+    },
     /// The answer to an earlier request is no longer wanted. Has no answer of its own.
     Forget {
         /// The earlier request's number.
@@ -246,7 +255,9 @@ impl Request {
             | Self::Tmux
             | Self::Stat { .. }
             | Self::ReadFile { .. }
-            | Self::ListDir { .. } => true,
+            | Self::ListDir { .. }
+            | Self::Mapped
+            | Self::Thaw { .. } => true,
             // Typed twice, signalled twice, written over what came between; a terminal of a connection ends with it.
             Self::Type { .. }
             | Self::Signal { .. }
@@ -255,6 +266,44 @@ impl Request {
             | Self::PtyInput { .. }
             | Self::PtyResize { .. }
             | Self::WriteFile { .. }
+            | Self::Freeze
+            | Self::Forget { .. }
+            | Self::Shutdown => false,
+        }
+    }
+
+    /// Whether it starts something or changes files: then it waits until a hold on the box is over.
+    pub(super) fn stirs(&self) -> bool {
+        match self {
+            Self::Open(_)
+            | Self::Run(_)
+            | Self::Check(_)
+            | Self::Keep { .. }
+            | Self::Type { .. }
+            | Self::Signal { .. }
+            | Self::Close { .. }
+            | Self::EndOthers { .. }
+            | Self::Tmux
+            | Self::OpenPty { .. }
+            | Self::WriteFile { .. } => true,
+            Self::AwaitEnd { .. }
+            | Self::Command { .. }
+            | Self::AwaitGrowth { .. }
+            | Self::ReadLog { .. }
+            | Self::Sessions
+            | Self::Foreground { .. }
+            | Self::Vitals
+            | Self::Await(_)
+            | Self::Try(_)
+            | Self::Resize { .. }
+            | Self::PtyInput { .. }
+            | Self::PtyResize { .. }
+            | Self::Stat { .. }
+            | Self::ReadFile { .. }
+            | Self::ListDir { .. }
+            | Self::Mapped
+            | Self::Freeze
+            | Self::Thaw { .. }
             | Self::Forget { .. }
             | Self::Shutdown => false,
         }
@@ -273,4 +322,26 @@ pub(super) struct LogSize {
 pub(super) struct PtyOpened {
     /// Its number.
     pub(super) pty: u64,
+}
+
+/// A hold on everything that runs in the box.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// Its number.
+    pub hold: u64,
+    /// How many processes were stopped.
+    pub held: u32,
+    /// Files that some process has mapped to write to, as paths inside the box: what is written that way leaves no trace.
+    pub mapped: Vec<String>,
+    /// What could not be stopped, in words; None where nothing moves.
+    pub moving: Option<String>,
+}
+
+/// The end of a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thawed {
+    /// How long it lasted.
+    pub held_ms: u64,
+    /// Whether it lasted until it was ended by this; else it was over before.
+    pub to_the_end: bool,
 }

@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use super::command::{Command, Record};
 use super::facts::{CommandEnd, CommandState, Event, Phase, Refusal, RefusalKind};
+use super::freeze::Freezer;
 use super::gpu::Gpus;
 use super::log::{Records, Store};
 use super::pace::Pace;
@@ -59,6 +60,8 @@ pub(super) struct Supervisor {
     pub(super) gpus: Gpus,
     /// Holds floods back while other sessions work.
     pub(super) pace: Pace,
+    /// Holds everything that runs in the box.
+    pub(super) freezer: Freezer,
     /// Set when everything is to end.
     pub(super) stop: watch::Sender<bool>,
     store: OnceCell<(Store, Records)>,
@@ -98,6 +101,7 @@ impl Supervisor {
             life: started(),
             gpus: Gpus::default(),
             pace: Pace::new(),
+            freezer: Freezer::default(),
             stop: watch::Sender::new(false),
             store: OnceCell::new(),
             logs_on_host: OnceCell::new(),
