@@ -104,7 +104,11 @@ fn parse_stat(text: &[u8]) -> Option<(u8, u64)> {
     Some((state, rest.split(' ').nth(19)?.parse().ok()?))
 }
 
-fn boot_id() -> io::Result<String> {
+/// Tells this run of the machine from every other.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 

@@ -5,7 +5,7 @@ mod raw_mode;
 mod run;
 mod tree;
 
-pub use identity::{Held, Identity};
+pub use identity::{Held, Identity, boot_id};
 pub use raw_mode::RawMode;
 pub use run::{Finished, Program, ProgramError};
 pub use tree::kill_descendants;

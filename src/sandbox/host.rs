@@ -75,7 +75,7 @@ impl Host {
         match reached {
             Ok(client) => {
                 let facts = facts(&spec, &record);
-                Ok(Running { facts, client, dir, record, cgroups: Cgroups::default(), listing: None })
+                Ok(Running::new(facts, client, dir, record, Cgroups::default(), None))
             }
             Err(error) => {
                 record.clear(&dir).await;
@@ -95,6 +95,12 @@ impl Host {
             elsewhere: vec![runtime_dir],
             workspace: spec.workspace.clone(),
             layers: Vec::new(),
+            rootful: false,
+            from: Vec::new(),
+            sealing: None,
+            taken: None,
+            facts: None,
+            groups: Cgroups::default(),
         }
     }
 

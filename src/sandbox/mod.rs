@@ -8,6 +8,7 @@ pub mod choose;
 pub mod docker;
 pub mod host;
 mod launch;
+mod layers;
 mod lifeline;
 pub mod local;
 mod reach;
@@ -189,7 +190,8 @@ pub trait Backend: Send + Sync {
     /// removed then.
     async fn find(&self, spec: &BoxSpec) -> Result<Found, SandboxError>;
 
-    /// Removes a snapshot; what could not be removed, in words. Layers that other snapshots rest on stay.
+    /// Removes a snapshot; what could not be removed, in words. Layers that a checkpoint's file or a box still names
+    /// stay: so remove its own file first.
     async fn discard(&self, snapshot: &Snapshot) -> Vec<String>;
 
     /// Removes what runs that are no longer driven have left behind; returns what was removed, in words.

@@ -41,6 +41,8 @@ mod servers;
 mod sight;
 mod six_hours;
 mod small_disk;
+mod snapshots;
+mod snapshots_local;
 mod stage;
 mod story;
 mod terminal;

@@ -91,6 +91,14 @@ impl Bench {
         }
     }
 
+    /// The same for another run of the same project.
+    pub(crate) fn another_run(&self) -> BoxSpec {
+        let run = RunId::new(ulid::Ulid::generate().to_string()).expect("a ULID");
+        let run_dir = self.state_dir().join("runs").join(run.as_str());
+        fs::create_dir_all(run_dir.join("sessions")).expect("directories");
+        BoxSpec { token: format!("token-{}", run.short()), run, run_dir, ..self.spec() }
+    }
+
     /// Every file below the project and the home with its content, as the host has it.
     fn host_files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut found = BTreeMap::new();

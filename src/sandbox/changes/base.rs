@@ -65,17 +65,17 @@ impl Opened {
 
 /// What tells one state of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(in crate::sandbox) struct Mark {
     /// Type and permissions.
-    pub(super) mode: u32,
-    pub(super) size: u64,
-    pub(super) mtime_ns: i64,
-    pub(super) ctime_ns: i64,
-    pub(super) inode: u64,
+    pub(in crate::sandbox) mode: u32,
+    pub(in crate::sandbox) size: u64,
+    pub(in crate::sandbox) mtime_ns: i64,
+    pub(in crate::sandbox) ctime_ns: i64,
+    pub(in crate::sandbox) inode: u64,
 }
 
 impl Mark {
-    pub(super) fn of(stat: &Stat) -> Self {
+    pub(in crate::sandbox) fn of(stat: &Stat) -> Self {
         let ns = |seconds: i64, part: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(part);
         Self {
             mode: stat.st_mode,
@@ -88,12 +88,12 @@ impl Mark {
 
     /// Whether both tell of the same state. Of directories only type and permissions count: what is in them has marks of
     /// its own.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    pub(in crate::sandbox) fn is_same(&self, other: &Self) -> bool {
         let both_directories = |mode: u32| mode & libc::S_IFMT == libc::S_IFDIR;
         self == other || (self.mode == other.mode && both_directories(self.mode))
     }
 
-    fn write(&self, path: &Path, to: &mut dyn Write) -> io::Result<()> {
+    pub(in crate::sandbox) fn write(&self, path: &Path, to: &mut dyn Write) -> io::Result<()> {
         let path = path.as_os_str().as_bytes();
         to.write_all(&u32::try_from(path.len()).unwrap_or(u32::MAX).to_le_bytes())?;
         to.write_all(path)?;
@@ -105,7 +105,7 @@ impl Mark {
     }
 
     /// None at the end of the list.
-    fn read(from: &mut dyn Read) -> io::Result<Option<(PathBuf, Self)>> {
+    pub(in crate::sandbox) fn read(from: &mut dyn Read) -> io::Result<Option<(PathBuf, Self)>> {
         let length = u32::from_le_bytes(array(from)?);
         if length == 0 {
             return Ok(None);

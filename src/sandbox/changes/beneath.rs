@@ -3,7 +3,7 @@
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ impl Node {
         }
     }
 
-    pub(super) fn of(mode: u32) -> Self {
+    pub(in crate::sandbox) fn of(mode: u32) -> Self {
         match FileType::from_raw_mode(mode) {
             FileType::Directory => Self::Directory,
             FileType::Symlink => Self::Link,
@@ -67,7 +67,7 @@ pub struct Meta {
 
 impl Meta {
     /// From what the system says; a link's target is read apart.
-    pub(super) fn of(stat: &Stat) -> Self {
+    pub(in crate::sandbox) fn of(stat: &Stat) -> Self {
         let node = Node::of(stat.st_mode);
         let size_bytes = if node == Node::File { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
         Self { node, mode: stat.st_mode & 0o7777, size_bytes, target: None }
@@ -76,12 +76,12 @@ impl Meta {
 
 /// A directory, and everything below it by paths that hold no links.
 #[derive(Debug)]
-pub(super) struct Beneath {
+pub(in crate::sandbox) struct Beneath {
     root: OwnedFd,
 }
 
 /// One directory that is open.
-pub(super) struct OpenDir {
+pub(in crate::sandbox) struct OpenDir {
     fd: OwnedFd,
 }
 
@@ -90,13 +90,13 @@ impl Beneath {
     ///
     /// # Errors
     /// What the system says.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(in crate::sandbox) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self { root: rustix::fs::openat(CWD, path, flags, Mode::empty())? })
     }
 
     /// Opens what is at `path` below, whose last part may be a link itself.
-    pub(super) fn at(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    pub(in crate::sandbox) fn at(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -104,12 +104,12 @@ impl Beneath {
     }
 
     /// Opens a directory for reading.
-    pub(super) fn dir(&self, path: &Path) -> io::Result<OpenDir> {
+    pub(in crate::sandbox) fn dir(&self, path: &Path) -> io::Result<OpenDir> {
         Ok(OpenDir { fd: self.at(path, OFlags::RDONLY | OFlags::DIRECTORY)? })
     }
 
     /// What is at `path`; None where nothing is, or a directory above is none or a link.
-    pub(super) fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
+    pub(in crate::sandbox) fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
         match self.at(path, OFlags::PATH) {
             Ok(fd) => Ok(Some(rustix::fs::fstat(fd)?)),
             Err(error) if is_absence(&error) => Ok(None),
@@ -118,7 +118,7 @@ impl Beneath {
     }
 
     /// The same with a link's target.
-    pub(super) fn meta(&self, path: &Path) -> io::Result<Option<Meta>> {
+    pub(in crate::sandbox) fn meta(&self, path: &Path) -> io::Result<Option<Meta>> {
         let Some(stat) = self.stat(path)? else { return Ok(None) };
         let mut meta = Meta::of(&stat);
         if meta.node == Node::Link {
@@ -128,13 +128,13 @@ impl Beneath {
     }
 
     /// Where the link at `path` leads.
-    pub(super) fn target(&self, path: &Path) -> io::Result<Vec<u8>> {
+    pub(in crate::sandbox) fn target(&self, path: &Path) -> io::Result<Vec<u8>> {
         let link = self.at(path, OFlags::PATH)?;
         Ok(rustix::fs::readlinkat(link, "", Vec::new())?.into_bytes())
     }
 
     /// Opens a regular file for reading; anything else is an error, and opening it has no effect.
-    pub(super) fn file(&self, path: &Path) -> io::Result<File> {
+    pub(in crate::sandbox) fn file(&self, path: &Path) -> io::Result<File> {
         let named = self.at(path, OFlags::PATH)?;
         if Node::of(rustix::fs::fstat(&named)?.st_mode) != Node::File {
             return Err(io::Error::other("it is no regular file"));
@@ -146,7 +146,7 @@ impl Beneath {
 
 impl OpenDir {
     /// The names in it, in order.
-    pub(super) fn names(&self) -> io::Result<Vec<OsString>> {
+    pub(in crate::sandbox) fn names(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.fd)? {
             let entry = entry?;
@@ -160,7 +160,7 @@ impl OpenDir {
     }
 
     /// What a name in it is.
-    pub(super) fn stat(&self, name: &OsStr) -> io::Result<Option<Stat>> {
+    pub(in crate::sandbox) fn stat(&self, name: &OsStr) -> io::Result<Option<Stat>> {
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
@@ -168,11 +168,22 @@ impl OpenDir {
         }
     }
 
+    /// What the directory itself is.
+    pub(in crate::sandbox) fn own_stat(&self) -> io::Result<Stat> {
+        Ok(rustix::fs::fstat(&self.fd)?)
+    }
+
     /// The value of an extended attribute of the directory itself; None where it has none that can be read.
-    pub(super) fn attribute(&self, name: &CStr) -> Option<Vec<u8>> {
+    pub(in crate::sandbox) fn attribute(&self, name: &CStr) -> Option<Vec<u8>> {
         let mut value = [0; 64];
         let length = rustix::fs::fgetxattr(self.fd.as_fd(), name, &mut value[..]).ok()?;
         Some(value[..length].to_vec())
+    }
+}
+
+impl AsFd for OpenDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
@@ -181,7 +192,7 @@ fn os(name: &CStr) -> OsString {
 }
 
 /// `path` below `dir`, where `dir` may be empty.
-pub(super) fn join(dir: &Path, name: &OsStr) -> PathBuf {
+pub(in crate::sandbox) fn join(dir: &Path, name: &OsStr) -> PathBuf {
     if dir.as_os_str().is_empty() { PathBuf::from(name) } else { dir.join(name) }
 }
 

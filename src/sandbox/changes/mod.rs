@@ -4,15 +4,15 @@
 //! but regular files is opened, and names are bytes.
 
 mod apply;
-mod base;
-mod beneath;
+pub(in crate::sandbox) mod base;
+pub(in crate::sandbox) mod beneath;
 mod check;
 mod copied;
 mod runs_itself;
 mod system;
 #[cfg(test)]
 mod tests;
-mod upper;
+pub(in crate::sandbox) mod upper;
 mod write;
 
 use std::collections::HashSet;

@@ -5,12 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::mountinfo::Mount;
 use crate::domain::Capability;
 use crate::sandbox::{Counters, Limits};
 
 /// Directories made for one box, and which file of them does what.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::sandbox) struct Cgroups {
     /// Every directory that was made.
     pub(in crate::sandbox) dirs: Vec<PathBuf>,

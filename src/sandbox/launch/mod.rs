@@ -5,16 +5,19 @@ pub(super) mod env;
 pub(super) mod mountinfo;
 pub(super) mod record;
 pub(super) mod running;
+mod snapshot;
 pub(super) mod start;
 pub(super) mod step;
 pub(super) mod wire;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::record::Record;
 use self::running::Running;
+use super::layers::Store;
 use super::lifeline::{ControlSocket, open_dir};
 use super::{BoxSpec, IsDriven, Sandbox, SandboxError};
 use crate::domain::RunId;
@@ -71,6 +74,15 @@ pub(super) async fn reach(dir: &Path, spec: &BoxSpec, record: &Record) -> Result
         Ok(Err(error)) => Err(failed(error.to_string())),
         Err(_) => Err(failed("no greeting within 10 seconds".to_owned())),
     }
+}
+
+/// Removes what runs that nobody drives, or that are gone, have left in the store and nobody needs.
+pub(super) fn sweep_layers(state_dir: &Path, is_driven: IsDriven<'_>) -> Vec<String> {
+    let runs = fs::read_dir(state_dir.join("runs")).into_iter().flatten().flatten();
+    let runs = runs.filter_map(|entry| RunId::new(entry.file_name().to_str()?).ok());
+    let driven: BTreeSet<String> = runs.filter(|run| is_driven(run)).map(|run| run.short()).collect();
+    let swept = Store::of(state_dir).sweep(state_dir, &|run| !driven.contains(run));
+    swept.into_iter().map(|name| format!("the layer {name}")).collect()
 }
 
 /// Removes the boxes of runs that nobody drives, with walls or without.

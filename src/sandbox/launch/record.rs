@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::cgroup;
+use super::cgroup::{self, Cgroups};
 use super::wire::Layer;
+use crate::domain::BoxFacts;
 use crate::process::{Identity, kill_descendants};
 use crate::sandbox::Removal;
 use crate::sandbox::changes::{LIST, OPENED, SYSTEM, note_system};
@@ -38,6 +39,43 @@ pub(in crate::sandbox) struct Record {
     pub(in crate::sandbox) workspace: PathBuf,
     /// Its writable layers.
     pub(in crate::sandbox) layers: Vec<Layer>,
+    /// Whether the machine's root made its overlays, and their marks are root's.
+    #[serde(default)]
+    pub(in crate::sandbox) rootful: bool,
+    /// The layers of the store that it stands on, from the top down.
+    #[serde(default)]
+    pub(in crate::sandbox) from: Vec<String>,
+    /// The layer of the store that its own are about to become.
+    #[serde(default)]
+    pub(in crate::sandbox) sealing: Option<String>,
+    /// The layer that was taken of it last; it stands on none.
+    #[serde(default)]
+    pub(in crate::sandbox) taken: Option<String>,
+    /// What it was found to be when it was made.
+    #[serde(default)]
+    pub(in crate::sandbox) facts: Option<BoxFacts>,
+    /// What does what of its control groups.
+    #[serde(default)]
+    pub(in crate::sandbox) groups: Cgroups,
+}
+
+/// What is left of a box that has gone: its workspace's changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::sandbox) struct KeptList {
+    /// Its own layers that were kept.
+    pub(in crate::sandbox) layers: Vec<Layer>,
+    /// The layers of the store that it stood on.
+    pub(in crate::sandbox) from: Vec<String>,
+}
+
+impl KeptList {
+    /// Reads it from the box's directory; None where there is none. Boxes once had nothing to stand on, and kept a bare
+    /// list.
+    pub(in crate::sandbox) fn load(dir: &Path) -> Option<Self> {
+        let json = fs::read(dir.join(KEPT)).ok()?;
+        let bare = |json: &[u8]| Some(Self { layers: serde_json::from_slice(json).ok()?, from: Vec::new() });
+        serde_json::from_slice(&json).ok().or_else(|| bare(&json))
+    }
 }
 
 impl Record {
@@ -98,9 +136,7 @@ impl Record {
         names(dir).filter(|path| !stays(path)).for_each(|path| remove(&path));
         if kept.is_empty() {
             remove(&uppers);
-        } else if let Err(error) =
-            serde_json::to_vec(&kept).map_err(io::Error::from).and_then(|json| write_whole(dir, KEPT, &json))
-        {
+        } else if let Err(error) = self.note_kept(dir, &kept) {
             left.push(format!("the list of layers: {error}"));
         }
         if left.is_empty() {
@@ -114,6 +150,11 @@ impl Record {
             }
         }
         left
+    }
+
+    fn note_kept(&self, dir: &Path, layers: &[&Layer]) -> io::Result<()> {
+        let kept = KeptList { layers: layers.iter().copied().cloned().collect(), from: self.from.clone() };
+        write_whole(dir, KEPT, &serde_json::to_vec(&kept)?)
     }
 
     /// The layers that hold changes of the workspace.
@@ -140,7 +181,11 @@ impl Record {
     }
 }
 
-fn write_whole(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file, whole or not at all.
+///
+/// # Errors
+/// When the disk does not take it.
+pub(in crate::sandbox) fn write_whole(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let new = dir.join(format!("{name}.new"));
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     io::Write::write_all(&mut file, bytes)?;
@@ -200,6 +245,12 @@ mod tests {
             elsewhere: Vec::new(),
             workspace: PathBuf::from("/home/ada/project"),
             layers,
+            rootful: true,
+            from: Vec::new(),
+            sealing: None,
+            taken: None,
+            facts: None,
+            groups: Cgroups::default(),
         }
     }
 

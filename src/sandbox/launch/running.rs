@@ -1,10 +1,12 @@
 //! A box of this machine that is up, with walls or without.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::cgroup::Cgroups;
 use super::record::Record;
+use super::snapshot::Keeper;
 use crate::domain::{BoxFacts, Snapshot};
 use crate::guest::Client;
 use crate::sandbox::changes::Listing;
@@ -12,12 +14,37 @@ use crate::sandbox::{Counters, Removal, Sandbox, SandboxError, SnapshotWish};
 
 /// A box, or a guest without one. Dropped, it goes on running: a later start can find it by its record.
 pub(in crate::sandbox) struct Running {
-    pub(in crate::sandbox) facts: BoxFacts,
-    pub(in crate::sandbox) client: Client,
-    pub(in crate::sandbox) dir: PathBuf,
-    pub(in crate::sandbox) record: Record,
-    pub(in crate::sandbox) cgroups: Cgroups,
-    pub(in crate::sandbox) listing: Option<Listing>,
+    facts: BoxFacts,
+    client: Client,
+    dir: PathBuf,
+    record: SharedRecord,
+    cgroups: Cgroups,
+    listing: Option<Listing>,
+}
+
+/// A box's record, which whoever keeps its files writes to as well.
+#[derive(Debug, Clone)]
+pub(super) struct SharedRecord(Arc<Mutex<Record>>);
+
+impl SharedRecord {
+    /// The record, for a moment.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Record> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    /// A box whose guest answers.
+    pub(in crate::sandbox) fn new(
+        facts: BoxFacts,
+        client: Client,
+        dir: PathBuf,
+        record: Record,
+        cgroups: Cgroups,
+        listing: Option<Listing>,
+    ) -> Self {
+        Self { facts, client, dir, record: SharedRecord(Arc::new(Mutex::new(record))), cgroups, listing }
+    }
 }
 
 #[async_trait::async_trait]
@@ -39,8 +66,12 @@ impl Sandbox for Running {
         self.cgroups.counters()
     }
 
-    async fn snapshot(&self, _wish: &SnapshotWish) -> Result<Snapshot, SandboxError> {
-        Err(SandboxError { what: "this box can't be kept yet".to_owned(), because: None, hint: None })
+    async fn snapshot(&self, wish: &SnapshotWish) -> Result<Snapshot, SandboxError> {
+        let keeper = Keeper { client: self.client.clone(), dir: self.dir.clone(), record: self.record.clone() };
+        let wish = wish.clone();
+        // To the end, also when nobody waits for it any more: a box must not stay held.
+        let keeping = tokio::spawn(async move { keeper.keep(&wish).await });
+        keeping.await.unwrap_or_else(|_| Err(super::given_up()))
     }
 
     async fn destroy(&self, patience: Duration) -> Removal {
@@ -49,6 +80,7 @@ impl Sandbox for Running {
         if let Some(listing) = &self.listing {
             listing.settle().await;
         }
-        self.record.clear(&self.dir).await
+        let record = self.record.lock().clone();
+        record.clear(&self.dir).await
     }
 }

@@ -73,6 +73,8 @@ pub(in crate::sandbox) struct Plan {
     pub(in crate::sandbox) cgroup_v2: Option<PathBuf>,
     /// Most processes by resource limit, where no cgroup counts them.
     pub(in crate::sandbox) nproc: Option<u64>,
+    /// The layers of the store that it stands on, as directories, from the top down.
+    pub(in crate::sandbox) stack: Vec<PathBuf>,
 }
 
 /// What the first process says.

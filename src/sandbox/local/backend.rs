@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 
 use rustix::thread::CapabilitySet;
 
-use super::{fresh, probe};
+use super::{fresh, probe, stack};
 use crate::domain::{BoxFacts, Capability, SandboxKind, Snapshot};
-use crate::sandbox::changes::{Listing, Maker};
+use crate::sandbox::changes::{Listing, Maker, OPENED};
 use crate::sandbox::launch::cgroup::{Cgroups, Standpoint};
 use crate::sandbox::launch::record::Record;
 use crate::sandbox::launch::running::Running;
 use crate::sandbox::launch::step::{During, StepError};
 use crate::sandbox::launch::wire::{GuestPart, Plan, Setup, Standing, Walls};
 use crate::sandbox::launch::{self, Launch, env, mountinfo, start};
+use crate::sandbox::layers::Store;
 use crate::sandbox::{Backend, BoxSpec, Found, IsDriven, Network, Probe, Sandbox, SandboxError};
 
 /// The backend of Linux namespaces.
@@ -51,21 +52,27 @@ impl Backend for Local {
         Ok(Found::Gone("it is not looked for yet".to_owned()))
     }
 
-    async fn discard(&self, _snapshot: &Snapshot) -> Vec<String> {
-        Vec::new()
+    async fn discard(&self, snapshot: &Snapshot) -> Vec<String> {
+        let (state_dir, layers) = (self.launch.state_dir.clone(), snapshot.layers.clone());
+        let removing = tokio::task::spawn_blocking(move || Store::of(&state_dir).discard(&state_dir, &layers));
+        removing.await.unwrap_or_else(|_| vec!["layers: their removal was given up".to_owned()])
     }
 
     async fn sweep(&self, is_driven: IsDriven<'_>) -> Vec<String> {
-        launch::sweep(&self.launch.state_dir, is_driven).await
+        let mut told = launch::sweep(&self.launch.state_dir, is_driven).await;
+        told.extend(launch::sweep_layers(&self.launch.state_dir, is_driven));
+        told
     }
 }
 
 async fn create(launch: Launch, spec: BoxSpec) -> Result<Running, SandboxError> {
     let dir = spec.run_dir.join("box");
+    let store = Store::of(&launch.state_dir);
+    let stack = spec.from.as_ref().map_or(Ok(Vec::new()), |from| stack::check(&store, from, may_mount()))?;
     let state_dir = launch.state_dir.clone();
     let blocking = {
-        let (spec, dir) = (spec.clone(), dir.clone());
-        tokio::task::spawn_blocking(move || build(&launch, &spec, &dir))
+        let (spec, dir, stack) = (spec.clone(), dir.clone(), stack.clone());
+        tokio::task::spawn_blocking(move || build(&launch, &spec, &dir, &stack))
     };
     let built = match blocking.await {
         Ok(built) => built,
@@ -83,12 +90,19 @@ async fn create(launch: Launch, spec: BoxSpec) -> Result<Running, SandboxError> 
     match launch::reach(&dir, &spec, &record).await {
         Ok(client) => {
             // Before anything runs in it: what the host changes from now on is a change meanwhile.
-            let listing = match spec.bind_workspace {
+            // A box that goes on from a snapshot is held against the host as it was at the very first start.
+            let is_noted = spec.from.is_some() && dir.join(OPENED).exists();
+            let listing = match spec.bind_workspace || is_noted {
                 true => None,
                 false => Listing::begin(&dir, &spec.workspace, &standing.masked, Maker::Own),
             };
-            let facts = facts(&spec, &record, &cgroups, standing);
-            Ok(Running { facts, client, dir, record, cgroups, listing })
+            let mut facts = facts(&spec, &record, &cgroups, standing);
+            facts.capabilities.extend(stack::capabilities(&store, &stack));
+            record.facts = Some(facts.clone());
+            record.groups = cgroups.clone();
+            // Without it a later driver can't find the box; this one has it all the same.
+            let _ = record.save(&dir);
+            Ok(Running::new(facts, client, dir, record, cgroups, listing))
         }
         Err(error) => {
             record.clear(&dir).await;
@@ -100,7 +114,7 @@ async fn create(launch: Launch, spec: BoxSpec) -> Result<Running, SandboxError> 
 type Built = (Record, Cgroups, Standing);
 
 /// Everything up to standing walls; a failure comes with the record of what there is to remove.
-fn build(launch: &Launch, spec: &BoxSpec, dir: &Path) -> Result<Built, Box<(Record, StepError)>> {
+fn build(launch: &Launch, spec: &BoxSpec, dir: &Path, stack: &[String]) -> Result<Built, Box<(Record, StepError)>> {
     let mut record = Record {
         process: None,
         token: spec.token.clone(),
@@ -110,6 +124,12 @@ fn build(launch: &Launch, spec: &BoxSpec, dir: &Path) -> Result<Built, Box<(Reco
         elsewhere: Vec::new(),
         workspace: spec.workspace.clone(),
         layers: Vec::new(),
+        rootful: may_mount(),
+        from: stack.to_vec(),
+        sealing: None,
+        taken: None,
+        facts: None,
+        groups: Cgroups::default(),
     };
     let built = build_recorded(launch, spec, dir, &mut record);
     match built {
@@ -124,6 +144,10 @@ fn build_recorded(
     dir: &Path,
     record: &mut Record,
 ) -> Result<(Cgroups, Standing), StepError> {
+    let store = Store::of(&launch.state_dir);
+    if let Some(top) = record.from.first() {
+        stack::make_room(dir, &store, top).during(|| "make room for the box".to_owned())?;
+    }
     start::make_dir(dir)?;
     let rootful = may_mount();
     let cgroups = cgroups(spec, rootful)?;
@@ -141,6 +165,7 @@ fn build_recorded(
         cgroup_tasks: cgroups.tasks.clone(),
         cgroup_v2: cgroups.v2.clone(),
         nproc: spec.limits.pids.filter(|_| !cgroups.counts_pids && !rootful),
+        stack: stack::dirs(&store, &record.from).during(|| "name the layers that it stands on".to_owned())?,
     };
     let guest = GuestPart {
         token: spec.token.clone(),

@@ -13,6 +13,7 @@ mod mount;
 mod plan;
 mod probe;
 mod reroot;
+mod stack;
 
 mod tree;
 

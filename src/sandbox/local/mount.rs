@@ -149,8 +149,23 @@ pub(super) fn overlay(layers: &Layers, at: &Path, marks: Marks, sync: Sync) -> i
     };
     match sync {
         Sync::Kept => Ok(mount(options)?),
-        Sync::Skipped => Ok(mount(format!("{options},volatile")).or_else(|_| mount(options))?),
+        // A try that fails otherwise leaves a mark by which the next one fails too.
+        Sync::Skipped => match mount(format!("{options},volatile")) {
+            Err(rustix::io::Errno::INVAL) => Ok(mount(options)?),
+            other => Ok(other?),
+        },
     }
+}
+
+/// An overlay of at least two layers that nothing can be changed in, at `at`.
+pub(super) fn read_only_overlay(lowers: &[OwnedFd], at: &Path, marks: Marks) -> io::Result<()> {
+    let lowers = lowers.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect::<Vec<_>>().join(":");
+    let kind = match marks {
+        Marks::Trusted => "redirect_dir=off",
+        Marks::User => "userxattr",
+    };
+    let options = CString::new(format!("lowerdir={lowers},{kind},index=off")).expect("numbers and words hold no NUL");
+    Ok(rustix::mount::mount("overlay", at, "overlay", PLAIN | MountFlags::RDONLY, options.as_c_str())?)
 }
 
 /// Makes `root` the root of this process's world and lets the old one go.

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::backend::may_mount;
 use crate::domain::Capability;
 use crate::sandbox::SandboxError;
+use crate::sandbox::launch::cgroup::Cgroups;
 use crate::sandbox::launch::record::{Record, remove_tree};
 use crate::sandbox::launch::step::StepError;
 use crate::sandbox::launch::wire::{GuestPart, Plan, Setup, Walls};
@@ -43,6 +44,12 @@ fn try_out(launch: &Launch, dir: &Path) -> Result<Vec<Capability>, StepError> {
         elsewhere: Vec::new(),
         workspace: "/".into(),
         layers: Vec::new(),
+        rootful: false,
+        from: Vec::new(),
+        sealing: None,
+        taken: None,
+        facts: None,
+        groups: Cgroups::default(),
     };
     let rootful = may_mount();
     let plan = Plan {
@@ -56,6 +63,7 @@ fn try_out(launch: &Launch, dir: &Path) -> Result<Vec<Capability>, StepError> {
         cgroup_tasks: Vec::new(),
         cgroup_v2: None,
         nproc: None,
+        stack: Vec::new(),
     };
     let guest = GuestPart {
         token: String::new(),

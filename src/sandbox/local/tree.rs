@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,40 @@ use super::mount::{self, Layers, Marks, Sync};
 use super::plan;
 use crate::domain::Capability;
 use crate::sandbox::launch::mountinfo::{self, Mount, holds_files};
+use crate::sandbox::launch::record::remove_tree;
 use crate::sandbox::launch::step::{During, StepError};
 use crate::sandbox::launch::wire::{Layer, Plan, Standing, WORKSPACE_KEY};
+use crate::sandbox::layers;
+
+/// The key of the layer of temporary files.
+const TMP_KEY: &str = "tmp";
+
+/// The layers that a box stands on, from the top down: each its directory and its parts.
+struct Stack(Vec<(PathBuf, Vec<Layer>)>);
+
+impl Stack {
+    fn read(dirs: &[PathBuf]) -> io::Result<Self> {
+        let read = |dir: &PathBuf| Ok((dir.clone(), layers::parts_of(dir)?));
+        dirs.iter().map(read).collect::<io::Result<Vec<_>>>().map(Self)
+    }
+
+    /// What they hold for an overlay: found by its place, since keys are only names of the time.
+    fn parts(&self, at: &Path, key: &str) -> Vec<PathBuf> {
+        let fits = |part: &&Layer| part.at == at && layers::is_workspace(&part.key) == layers::is_workspace(key);
+        let found = self.0.iter().filter_map(|(dir, parts)| Some((dir, parts.iter().find(fits)?)));
+        found.map(|(dir, part)| layers::part_in(dir, &part.key)).collect()
+    }
+
+    /// The places that they hold something for, without those of a workspace's own.
+    fn places(&self) -> Vec<PathBuf> {
+        let parts = self.0.iter().flat_map(|(_, parts)| parts);
+        let mut places: Vec<PathBuf> =
+            parts.filter(|part| !layers::is_workspace(&part.key)).map(|part| part.at.clone()).collect();
+        places.sort();
+        places.dedup();
+        places
+    }
+}
 
 /// A box's tree as it grows.
 pub(super) struct Tree<'a> {
@@ -23,6 +56,8 @@ pub(super) struct Tree<'a> {
     /// Where the tree grows; the root of the box later.
     pub(super) root: PathBuf,
     standing: Standing,
+    /// What it stands on.
+    stack: Stack,
 }
 
 impl<'a> Tree<'a> {
@@ -45,6 +80,7 @@ impl<'a> Tree<'a> {
             root: scratch.join("root"),
             scratch,
             standing: Standing::default(),
+            stack: Stack::read(&plan.stack).during(|| "read the layers that it stands on".to_owned())?,
         };
         fs::create_dir(&tree.root).during(|| "make the root's mount point".to_owned())?;
         tree.overlays(&mountinfo)?;
@@ -65,6 +101,7 @@ impl<'a> Tree<'a> {
         } else {
             self.skeleton(mountinfo, &visible, &hidden)?
         };
+        let places = self.with_kept(places);
         for (index, at) in places.iter().enumerate() {
             if at == Path::new("/") {
                 self.overlay(at, at, "root", &places)?;
@@ -82,6 +119,27 @@ impl<'a> Tree<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Adds the places that a layer holds something for and that have no overlay of their own now, such as a disk that is
+    /// not mounted any more.
+    fn with_kept(&mut self, mut places: Vec<PathBuf>) -> Vec<PathBuf> {
+        let known = |at: &Path| at == Path::new("/") || at == Path::new("/tmp");
+        for at in self.stack.places().into_iter().filter(|at| !known(at)) {
+            if places.contains(&at) {
+                continue;
+            }
+            if at.is_dir() && self.plan.rootful {
+                places.push(at);
+            } else {
+                self.standing.capabilities.push(Capability {
+                    name: format!("what was kept of {}", at.display()),
+                    missing: Some("there is no such file system now".to_owned()),
+                });
+            }
+        }
+        places.sort();
+        places
     }
 
     /// The made-up directories of a tree that is split, with an overlay of their own as the root.
@@ -139,19 +197,44 @@ impl<'a> Tree<'a> {
                 .map(|fd| lowers.push(fd))
                 .during(|| "write the masks".to_owned())?;
         }
-        let (upper, work) = (self.plan.dir.join("u").join(key), self.plan.dir.join("w").join(key));
-        let place = self.inside(at);
-        let mounted = (|| {
-            fs::create_dir(&upper)?;
-            fs::create_dir(&work)?;
-            masks::copy_attributes(lower, &upper, self.marks)?;
-            lowers.push(mount::name(lower)?);
-            let layers = Layers { lowers, upper: mount::name(&upper)?, work: mount::name(&work)? };
-            mount::overlay(&layers, &place, self.marks, self.sync(at, key))
-        })();
+        let mounted = self.mount_overlay(lowers, lower, at, key);
         mounted.during(|| format!("mount an overlay over {}", at.display()))?;
         self.standing.layers.push(Layer { at: at.to_owned(), key: key.to_owned() });
         Ok(())
+    }
+
+    fn mount_overlay(&self, masks: Vec<OwnedFd>, base: &Path, at: &Path, key: &str) -> io::Result<()> {
+        let (upper, work) = (self.plan.dir.join("u").join(key), self.plan.dir.join("w").join(key));
+        fs::create_dir(&upper)?;
+        fs::create_dir(&work)?;
+        let stack = self.stack.parts(at, key);
+        masks::copy_attributes(stack.first().map_or(base, PathBuf::as_path), &upper, self.marks)?;
+        let mount = |base: &Path| {
+            let mut lowers = stack.iter().map(|part| mount::name(part)).collect::<io::Result<Vec<_>>>()?;
+            lowers.extend(masks.iter().map(OwnedFd::try_clone).collect::<io::Result<Vec<_>>>()?);
+            lowers.push(mount::name(base)?);
+            let layers = Layers { lowers, upper: mount::name(&upper)?, work: mount::name(&work)? };
+            mount::overlay(&layers, &self.inside(at), self.marks, self.sync(at, key))
+        };
+        match mount(base) {
+            // The kernel wants no layer below another: as a file system of its own, the base is above none.
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) && !stack.is_empty() => {
+                // The try has left its mark there.
+                remove_tree(&work)?;
+                fs::create_dir(&work)?;
+                mount(&self.apart(base, key)?)
+            }
+            other => other,
+        }
+    }
+
+    /// Shows `base` as a file system of its own.
+    fn apart(&self, base: &Path, key: &str) -> io::Result<PathBuf> {
+        let (empty, place) = (self.scratch.join("empty"), self.scratch.join(format!("base-{key}")));
+        fs::DirBuilder::new().recursive(true).create(&empty)?;
+        fs::create_dir(&place)?;
+        mount::read_only_overlay(&[mount::name(&empty)?, mount::name(base)?], &place, self.marks)?;
+        Ok(place)
     }
 
     /// What may hold changes of the workspace outlives the box, so it is as safe on disk as programs believe.
@@ -179,14 +262,25 @@ impl<'a> Tree<'a> {
 
     /// `/tmp` on disk, where big files belong, in a layer of its own.
     fn temporary(&mut self) -> Result<(), StepError> {
-        let upper = self.plan.dir.join("u/tmp");
-        let place = self.root.join("tmp");
-        let mounted = fs::create_dir(&upper)
-            .and_then(|()| fs::set_permissions(&upper, fs::Permissions::from_mode(0o1777)))
-            .and_then(|()| if place.is_dir() { Ok(()) } else { fs::create_dir(&place) })
-            .and_then(|()| mount::bind(&upper, &place));
+        let (at, place) = (Path::new("/tmp"), self.root.join("tmp"));
+        let open = |dir: &Path| {
+            fs::create_dir(dir)?;
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o1777))
+        };
+        let mounted = (|| {
+            if !place.is_dir() {
+                fs::create_dir(&place)?;
+            }
+            if self.stack.parts(at, TMP_KEY).is_empty() {
+                let upper = self.plan.dir.join("u").join(TMP_KEY);
+                return open(&upper).and_then(|()| mount::bind(&upper, &place));
+            }
+            let nothing = self.scratch.join("nothing");
+            open(&nothing)?;
+            self.mount_overlay(Vec::new(), &nothing, at, TMP_KEY)
+        })();
         mounted.during(|| "mount /tmp".to_owned())?;
-        self.standing.layers.push(Layer { at: PathBuf::from("/tmp"), key: "tmp".to_owned() });
+        self.standing.layers.push(Layer { at: at.to_owned(), key: TMP_KEY.to_owned() });
         Ok(())
     }
 

@@ -1,0 +1,80 @@
+//! What a box begins with that goes on from a snapshot.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::domain::{Capability, SandboxKind, Snapshot};
+use crate::sandbox::SandboxError;
+use crate::sandbox::changes::{LIST, OPENED, SYSTEM};
+use crate::sandbox::launch::record::{KEPT, Record, remove_tree};
+use crate::sandbox::layers::Store;
+
+/// The layers of a snapshot, all of which must be there; `rootful` tells who is to read them.
+///
+/// # Errors
+/// Which one is missing, or why it can't be used.
+pub(super) fn check(store: &Store, from: &Snapshot, rootful: bool) -> Result<Vec<String>, SandboxError> {
+    let failed = |because: String, hint: &str| SandboxError {
+        what: "cannot make a box from the snapshot".to_owned(),
+        because: Some(because),
+        hint: Some(hint.to_owned()),
+    };
+    if from.kind != SandboxKind::Local {
+        return Err(failed("it is one of another kind of box".to_owned(), "use the kind of box that it was taken of"));
+    }
+    for name in &from.layers {
+        let meta = store.meta(name).map_err(|error| {
+            let place = store.path(name).map_or_else(|_| name.clone(), |path| path.display().to_string());
+            failed(format!("its layer {name} can't be read at {place}: {error}"), "go on from another checkpoint")
+        })?;
+        if meta.rootful != rootful {
+            let whose = if meta.rootful { "the machine's root" } else { "an ordinary user" };
+            return Err(failed(format!("its layer {name} was made by {whose}"), "run as the same user as then"));
+        }
+    }
+    Ok(from.layers.clone())
+}
+
+/// The directories of layers.
+///
+/// # Errors
+/// For a name that is none.
+pub(super) fn dirs(store: &Store, names: &[String]) -> io::Result<Vec<PathBuf>> {
+    names.iter().map(|name| store.path(name)).collect()
+}
+
+/// Removes what an earlier box of the run has left but the note of the host's files at the very first start; where there
+/// is none, that of the layer is taken.
+///
+/// # Errors
+/// When something can't be removed.
+pub(super) fn make_room(dir: &Path, store: &Store, top: &str) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).recursive(true).create(dir)?;
+    if Record::load(dir).is_none() {
+        for name in ["u", "w", "mnt", KEPT, SYSTEM] {
+            remove_tree(&dir.join(name))?;
+        }
+    }
+    if !dir.join(OPENED).exists() {
+        let layer = store.path(top)?;
+        for name in [LIST, OPENED].into_iter().filter(|name| layer.join(name).exists()) {
+            let (from, to) = (layer.join(name), dir.join(name));
+            remove_tree(&to)?;
+            fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop))?;
+        }
+    }
+    Ok(())
+}
+
+/// What is to be said of a box that stands on layers.
+pub(super) fn capabilities(store: &Store, stack: &[String]) -> Vec<Capability> {
+    if stack.is_empty() {
+        return Vec::new();
+    }
+    let cut = stack.iter().any(|name| store.may_be_cut(name));
+    let why = "the machine went down before they were all on disk: some files may be short or missing";
+    let name = format!("files kept earlier, in layers: {}", stack.len());
+    vec![Capability { name, missing: cut.then(|| why.to_owned()) }]
+}
