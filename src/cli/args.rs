@@ -56,9 +56,14 @@ pub(super) enum Command {
     Replay(super::ReplayArgs),
     /// Proves that a transcript is whole and unchanged.
     Verify(super::VerifyArgs),
+    /// Takes, lists, shows, restores and deletes checkpoints of a run.
+    #[command(subcommand)]
+    Checkpoint(super::CheckpointCommand),
     /// Lists, shows, measures and removes runs.
     #[command(subcommand)]
     Runs(super::RunsCommand),
+    /// Lists what nothing needs any more, and removes it: layers, images, boxes of runs that are gone.
+    Gc(GcArgs),
     /// Tries what this machine can do: boxes, tmux, the model's settings, the state directory.
     Doctor(DoctorArgs),
     /// Shows the tools that the model has, with their JSON Schemas.
@@ -316,6 +321,17 @@ pub(super) struct DoctorArgs {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) model: ModelArgs,
+}
+
+/// `agent gc`.
+#[derive(Debug, Args)]
+pub(super) struct GcArgs {
+    /// Removes it; without, it is only listed
+    #[arg(long)]
+    pub(super) apply: bool,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// `agent tools`.

@@ -6,11 +6,13 @@ mod attach;
 mod background;
 mod changes;
 mod chat;
+mod checkpoint;
 mod demo;
 mod diff;
 mod do_goal;
 mod doctor;
 mod failure;
+mod gc;
 mod hidden;
 mod jobs;
 mod launch;
@@ -31,6 +33,7 @@ mod settings;
 mod sweep;
 mod target;
 mod tools_list;
+mod tree;
 mod verify;
 mod view;
 
@@ -40,6 +43,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
+pub use checkpoint::CheckpointCommand;
 pub use failure::Failure;
 pub use place::Place;
 pub use replay::ReplayArgs;
@@ -102,19 +106,22 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         Some(Command::Send(args)) => send::run(&args, place, &mut stdout),
         Some(Command::Logs(args)) => working(logs::run(args, place, &mut stdout)),
         Some(Command::Jobs(args)) => working(jobs::run(args, place, &mut stdout)),
+        Some(Command::Checkpoint(args)) => working(args.run(place, &mut stdout)),
         Some(Command::Doctor(args)) => working(doctor::run(args, place)),
         Some(Command::Diff(args)) => diff::run(&args, place, &mut stdout),
         Some(Command::Apply(args)) => apply::run(&args, place, &mut stdout),
         Some(Command::Replay(args)) => args.run(place, &mut stdout),
         Some(Command::Verify(args)) => args.run(place, &mut stdout),
         Some(Command::Runs(args)) => {
-            if let RunsCommand::Rm { runs } = &args {
-                for line in working(sweep::boxes_of(runs, place))? {
-                    let _ = writeln!(io::stderr(), "{line}");
-                }
-            }
-            args.run(place, &mut stdout)
+            let RunsCommand::Rm { runs } = &args else { return args.run(place, &mut stdout) };
+            let snapshots = sweep::snapshots_of(runs, place)?;
+            let tell = |lines: Vec<String>| lines.iter().for_each(|line| drop(writeln!(io::stderr(), "{line}")));
+            tell(working(sweep::boxes_of(runs, place))?);
+            let removed = args.run(place, &mut stdout);
+            tell(working(sweep::discard(snapshots, place))?);
+            removed
         }
+        Some(Command::Gc(args)) => working(gc::run(args, place, &mut stdout)),
         Some(Command::Tools(args)) => tools_list::run(&args, place, &mut stdout),
         Some(Command::Completions { shell }) => printed(&mut stdout, |out| {
             clap_complete::generate(shell, &mut Cli::command(), "agent", out);

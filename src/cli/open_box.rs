@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::{Place, launch};
 use crate::agent::{Boxes, FoundBench, Opening};
 use crate::clock::Clock;
 use crate::domain::{SandboxKind, Snapshot};
@@ -86,6 +87,18 @@ impl Backends {
         Err(refused.into())
     }
 
+    /// Removes a snapshot, but for the image that another checkpoint stands on, such as that of a fork: layers are looked
+    /// after where they lie.
+    async fn discard(&self, store: &RunStore, snapshot: Snapshot) -> Vec<String> {
+        let images = References::of(store, None).images;
+        let shared = snapshot.image.as_ref().is_some_and(|image| images.contains(image));
+        let image = snapshot.image.clone().filter(|_| !shared);
+        if image.is_none() && snapshot.layers.is_empty() {
+            return Vec::new();
+        }
+        self.of(snapshot.kind).discard(&Snapshot { image, ..snapshot }).await
+    }
+
     /// Finds the box of a run whose driver has gone: of whichever kind it is.
     ///
     /// # Errors
@@ -105,6 +118,12 @@ impl Backends {
         }
         Ok(FoundBench::Gone(gone.join("; ")))
     }
+}
+
+/// Removes a snapshot that no checkpoint names any more; what could not be removed, in words.
+pub(super) async fn discard(store: &RunStore, place: &Place, snapshot: Snapshot) -> Vec<String> {
+    let backends = Backends::new(store.state_dir().to_owned(), None, launch::utf8_vars(place), place.home());
+    backends.discard(store, snapshot).await
 }
 
 /// The boxes of one run.
@@ -146,14 +165,7 @@ impl Boxes for RunBoxes {
     fn discard(&self, snapshot: Snapshot) -> BoxFuture<'static, Vec<String>> {
         let backends = Arc::clone(&self.backends);
         let store = RunStore::new(&self.wish.spec.state_dir);
-        async move {
-            // Forks and other checkpoints may stand on the same image; layers are looked after where they lie.
-            let images = References::of(&store, None).images;
-            let shared = snapshot.image.as_ref().is_some_and(|image| images.contains(image));
-            let image = snapshot.image.clone().filter(|_| !shared);
-            backends.of(snapshot.kind).discard(&Snapshot { image, ..snapshot }).await
-        }
-        .boxed()
+        async move { backends.discard(&store, snapshot).await }.boxed()
     }
 }
 

@@ -1,5 +1,6 @@
 //! `agent runs`: the runs that there are, what they take, and their removal.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use clap::Subcommand;
@@ -7,9 +8,9 @@ use serde_json::json;
 
 use super::output::{Stop, finished};
 use super::target::{of_store, store};
-use super::{Failure, Place, view};
+use super::{Failure, Place, tree, view};
 use crate::domain::{ExitReason, Usage};
-use crate::journal::{DiskUse, RunDir, RunState, RunStore, RunSummary};
+use crate::journal::{DiskUse, RunDir, RunState, RunStore, RunSummary, snapshots_of};
 use crate::report::{duration_words, fitting, size_words, visible_json, visible_line};
 
 /// List, show and remove runs.
@@ -30,6 +31,8 @@ pub enum RunsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show which run was forked from which.
+    Tree,
     /// Show what runs take on disk.
     Du {
         /// Only these: the beginnings of ids, or `last`.
@@ -54,6 +57,7 @@ impl RunsCommand {
             Self::Ls { json: true } => list_as_json(&store, out),
             Self::Ls { json: false } => list(&store, view::width_of_stdout(place), out),
             Self::Show { run, json } => show(&store, &run, json, out),
+            Self::Tree => tree::print(&store, view::width_of_stdout(place), out),
             Self::Du { runs } => disk_use(&store, &runs, out),
             Self::Rm { runs } => remove(&store, &runs, out),
         })
@@ -146,15 +150,39 @@ fn disk_use(store: &RunStore, names: &[String], out: &mut dyn Write) -> Result<E
     } else {
         names.iter().map(|name| find(store, name)).collect::<Result<_, _>>()?
     };
-    let mut sum = 0;
+    let (mut sum, mut images) = (0, BTreeSet::new());
+    let mut layers = layers_of(store);
     for run in &runs {
-        let disk = DiskUse::of(run.path());
-        sum += disk.size_bytes;
-        writeln!(out, "{:>10}  {}", size_words(disk.size_bytes), run.id())?;
+        // A layer counts for the run that made it, whoever else stands on it.
+        let own = layers.remove(&run.id().short()).unwrap_or(0);
+        let size = DiskUse::of(run.path()).size_bytes + own;
+        sum += size;
+        images.extend(snapshots_of(run).into_iter().filter_map(|snapshot| snapshot.image));
+        writeln!(out, "{:>10}  {}", size_words(size), run.id())?;
+    }
+    let others: u64 = layers.values().sum();
+    if names.is_empty() && others > 0 {
+        sum += others;
+        writeln!(out, "{:>10}  layers of runs that are gone", size_words(others))?;
     }
     writeln!(out, "{:>10}  in all", size_words(sum))?;
+    if !images.is_empty() {
+        writeln!(out, "{:>10}  and {} images of checkpoints in the container engine", "", images.len())?;
+    }
     out.flush()?;
     Ok(ExitReason::Done)
+}
+
+/// What the layers in the store take, by the short id of the run that made them.
+fn layers_of(store: &RunStore) -> BTreeMap<String, u64> {
+    let dir = store.state_dir().join("layers");
+    let mut sizes = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().trim_start_matches(".tmp-").to_owned();
+        let short = name.split('-').next().unwrap_or_default().to_owned();
+        *sizes.entry(short).or_default() += DiskUse::of(&entry.path()).size_bytes;
+    }
+    sizes
 }
 
 fn remove(store: &RunStore, names: &[String], out: &mut dyn Write) -> Result<ExitReason, Stop> {
@@ -174,7 +202,7 @@ fn find(store: &RunStore, name: &str) -> Result<RunDir, Failure> {
     store.find(name).map_err(|error| of_store(&error))
 }
 
-fn state_word(state: &RunState) -> &'static str {
+pub(super) fn state_word(state: &RunState) -> &'static str {
     match state {
         RunState::Running { .. } => "running",
         RunState::Ended { verdict, .. } => verdict.word(),

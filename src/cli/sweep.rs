@@ -2,8 +2,29 @@
 
 use super::open_box::Backends;
 use super::target::{of_store, store};
-use super::{Failure, Place, launch};
-use crate::domain::{RunId, SandboxKind};
+use super::{Failure, Place, launch, open_box};
+use crate::domain::{RunId, SandboxKind, Snapshot};
+use crate::journal::snapshots_of as snapshots_of_run;
+
+/// What the checkpoints of these runs rest on.
+pub(super) fn snapshots_of(names: &[String], place: &Place) -> Result<Vec<Snapshot>, Failure> {
+    let store = store(place)?;
+    let mut found = Vec::new();
+    for name in names {
+        found.extend(snapshots_of_run(&store.find(name).map_err(|error| of_store(&error))?));
+    }
+    Ok(found)
+}
+
+/// Removes snapshots, but for what others rest on; what could not be removed, in words.
+pub(super) async fn discard(snapshots: Vec<Snapshot>, place: &Place) -> Result<Vec<String>, Failure> {
+    let store = store(place)?;
+    let mut left = Vec::new();
+    for snapshot in snapshots {
+        left.extend(open_box::discard(&store, place, snapshot).await);
+    }
+    Ok(left.into_iter().map(|line| format!("not removed: {line}")).collect())
+}
 
 /// Removes what is left of the boxes of these runs, but of none that is driven; returns what was removed, in words.
 pub(super) async fn boxes_of(names: &[String], place: &Place) -> Result<Vec<String>, Failure> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::line::RawLine;
 use super::{RunDir, RunLock};
-use crate::domain::{ExitReason, RunId, Usage, Verdict};
+use crate::domain::{ExitReason, Parent, RunId, Usage, Verdict};
 
 /// How it stands with a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,6 +60,9 @@ pub struct RunSummary {
     pub model: String,
     /// The project directory.
     pub workspace: String,
+    /// Where it was forked from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
 }
 
 /// What a run takes on disk.
@@ -84,6 +87,7 @@ impl RunSummary {
             usage: Usage::default(),
             model: String::new(),
             workspace: String::new(),
+            parent: None,
         };
         if let Err(why) = summary.fold(&run.journal()) {
             summary.state = RunState::Broken { why };
@@ -125,6 +129,17 @@ impl RunSummary {
                 (self.title, self.model) = (event.spec.title, event.spec.model);
                 self.workspace = event.spec.workspace;
             }
+            // What came before it was the parent's.
+            Some("run_forked") => {
+                let event: Started = serde_json::from_str(line.event).ok()?;
+                (self.title, self.model) = (event.spec.title, event.spec.model);
+                (self.workspace, self.parent) = (event.spec.workspace, event.spec.parent);
+                (self.turns, self.usage) = (0, Usage::default());
+                self.started = Some(time);
+                self.duration_ms = 0;
+                self.state = RunState::Interrupted;
+            }
+            Some("run_resumed") => self.state = RunState::Interrupted,
             Some("model_answered") => {
                 let event: Answered = serde_json::from_str(line.event).ok()?;
                 self.turns += 1;
@@ -171,6 +186,8 @@ struct Asked {
     model: String,
     #[serde(default)]
     workspace: String,
+    #[serde(default)]
+    parent: Option<Parent>,
 }
 
 #[derive(Deserialize)]

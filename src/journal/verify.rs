@@ -1,6 +1,6 @@
 //! Proves a transcript, or says what is wrong with it. Reads only: no lock, no write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead};
 use std::path::{Component, Path, PathBuf};
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::line::hex;
 use super::{BlobError, Head, HeadError, ReadError, ReadProblem, Reader, RequestReader, blobs};
-use crate::domain::{BlobRef, Entry, Event, RunSpec};
+use crate::domain::{BlobRef, CheckpointId, Entry, Event, RunSpec};
 
 /// Something that is not as it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub fn verify(path: &Path) -> Result<VerifyReport, ReadError> {
         },
         seen_blobs: BTreeSet::new(),
         logs: BTreeSet::new(),
+        spec: None,
+        checkpoints: BTreeMap::new(),
         requests: RequestReader::default(),
         requests_whole: true,
     };
@@ -97,6 +99,10 @@ struct Proof {
     report: VerifyReport,
     seen_blobs: BTreeSet<String>,
     logs: BTreeSet<String>,
+    /// What the run was last said to be.
+    spec: Option<RunSpec>,
+    /// The hashes of the files of checkpoints that were not deleted.
+    checkpoints: BTreeMap<CheckpointId, String>,
     requests: RequestReader,
     requests_whole: bool,
 }
@@ -106,6 +112,7 @@ impl Proof {
         let promised = self.read_head();
         let mut promise_met = promised.is_none();
         let mut broken = false;
+        let mut before = reader.head();
         while let Some(next) = reader.next() {
             match next {
                 Ok(entry) => {
@@ -116,7 +123,11 @@ impl Proof {
                             self.report.problem(reader.lines(), "another head", what);
                         }
                     }
+                    if let Event::RunForked { spec } = &entry.event {
+                        self.parent(&entry, spec, &before);
+                    }
                     self.entry(&entry);
+                    before = reader.head();
                 }
                 Err(ReadError::Line { line, problem }) => {
                     broken = true;
@@ -132,10 +143,14 @@ impl Proof {
             let what = format!("the file ends in the middle of a line, after {} bytes of it", torn.size_bytes);
             self.report.problem(torn.line, "torn last line", what);
         }
+        if let Some(spec) = self.spec.take() {
+            self.run_json(&spec);
+        }
         if !broken {
             self.end(promised.as_ref(), promise_met);
         }
         self.missing_logs();
+        self.checkpoint_files();
         Ok(())
     }
 
@@ -180,16 +195,23 @@ impl Proof {
 
     fn entry(&mut self, entry: &Entry) {
         let line = entry.seq + 1;
-        self.report.ended = matches!(entry.event, Event::RunEnded { .. });
+        // What was kept of a run may be deleted after its end.
+        if !matches!(entry.event, Event::CheckpointDeleted { .. }) {
+            self.report.ended = matches!(entry.event, Event::RunEnded { .. });
+        }
         match &entry.event {
-            Event::RunStarted { spec, .. } => self.run_json(spec),
-            Event::RunForked { spec } => self.run_json(spec),
+            // What a fork began with says what its parent was asked; `run.json` says what the fork is.
+            Event::RunStarted { spec, .. } | Event::RunForked { spec } => self.spec = Some(spec.clone()),
             Event::ModelRequested { sha256, kept_bytes, rest, .. } => self.request(line, sha256, *kept_bytes, rest),
             Event::ModelAnswered { response, .. } => drop(self.blob(line, response)),
+            Event::CheckpointTaken { checkpoint } => {
+                drop(self.checkpoints.insert(checkpoint.id, checkpoint.sha256.clone()))
+            }
             Event::SessionOpened { log, .. } => drop(self.logs.insert(log.clone())),
             Event::ArtifactCollected { stored, size_bytes, sha256, .. } => {
                 self.artifact(line, stored, *size_bytes, sha256);
             }
+            Event::CheckpointDeleted { checkpoint } => drop(self.checkpoints.remove(checkpoint)),
             Event::ToolEnded { outcome, .. } => self.logs.extend(outcome.output.as_ref().map(|o| o.log.clone())),
             Event::CheckEnded { result } => self.logs.extend(result.outcome.output.as_ref().map(|o| o.log.clone())),
             Event::BoxOpened { .. }
@@ -214,10 +236,8 @@ impl Proof {
             | Event::BoxMeasured { .. }
             | Event::Noticed { .. }
             | Event::RunResumed { .. }
-            | Event::CheckpointTaken { .. }
             | Event::RestoreStarted { .. }
             | Event::CheckpointRestored { .. }
-            | Event::CheckpointDeleted { .. }
             | Event::SidecarStarted { .. }
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
@@ -283,6 +303,29 @@ impl Proof {
         if told.as_ref().and_then(|run| run.get("spec")) != recorded.as_ref() {
             self.report.problem(None, "edited run.json", "run.json does not say what the transcript says");
         }
+    }
+
+    /// The entries before a fork are its parent's, up to the one that it names.
+    fn parent(&mut self, entry: &Entry, spec: &RunSpec, before: &Head) {
+        let told = spec.parent.as_ref().map(|parent| (Some(parent.seq), parent.hash.as_str()));
+        if told != Some((before.seq, before.hash.as_str())) {
+            let what = "the entries before the fork do not end with the one of its parent that it names";
+            self.report.problem(entry.seq + 1, "another parent", what);
+        }
+    }
+
+    fn checkpoint_files(&mut self) {
+        let Some(dir) = &self.run_dir else { return };
+        let (mut changed, mut missing) = (Vec::new(), Vec::new());
+        for (id, sha256) in &self.checkpoints {
+            match hash_of_file(&dir.join("checkpoints").join(format!("{id}.json"))) {
+                Ok((_, found)) if found == *sha256 => {}
+                Ok(_) => changed.push(format!("the file of checkpoint {id} is not what was recorded")),
+                Err(_) => missing.push(format!("the file of checkpoint {id} is not there: it can't be restored")),
+            }
+        }
+        changed.into_iter().for_each(|what| self.report.problem(None, "changed checkpoint", what));
+        self.report.notes.extend(missing);
     }
 
     fn missing_logs(&mut self) {
