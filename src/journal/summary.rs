@@ -134,9 +134,10 @@ impl RunSummary {
                 let event: Started = serde_json::from_str(line.event).ok()?;
                 (self.title, self.model) = (event.spec.title, event.spec.model);
                 (self.workspace, self.parent) = (event.spec.workspace, event.spec.parent);
-                (self.turns, self.usage) = (0, Usage::default());
-                self.started = Some(time);
-                self.duration_ms = 0;
+                if self.parent.is_some() {
+                    (self.turns, self.usage) = (0, Usage::default());
+                    (self.started, self.duration_ms) = (Some(time), 0);
+                }
                 self.state = RunState::Interrupted;
             }
             Some("run_resumed") => self.state = RunState::Interrupted,

@@ -195,7 +195,7 @@ fn back_and_forth() -> Vec<Event> {
             sessions: vec![session()],
             notes: vec!["j1 was not started again".into()],
         },
-        Event::CheckpointDeleted { checkpoint: CheckpointId(2) },
+        Event::CheckpointDeleted { checkpoint: CheckpointId(1) },
         Event::RunForked { spec: spec(RUN) },
         Event::SidecarStarted { name: "db".into(), image: Some("postgres:17".into()), id: "longhaul-db".into() },
         Event::SidecarStopped { name: "db".into(), why: "it was stopped".into() },
