@@ -250,4 +250,21 @@ impl Terminal {
     pub async fn sessions(&self) -> Result<Vec<SessionInfo>, TerminalError> {
         Ok(self.client.sessions().await?)
     }
+
+    /// Takes over what an earlier driver has recorded of the sessions: those that were open, each with the last command
+    /// that was given to it.
+    ///
+    /// # Errors
+    /// [`TerminalError::Guest`].
+    pub async fn take_back(&self, known: &BTreeMap<SessionName, Option<String>>) -> Result<(), TerminalError> {
+        let open = self.sessions().await?;
+        self.board.take_back_sessions(&open, &known.keys().cloned().collect());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        for (session, command) in known {
+            if let Some(command) = command {
+                last.entry(session.clone()).or_insert_with(|| command.clone());
+            }
+        }
+        Ok(())
+    }
 }

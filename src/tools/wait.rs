@@ -3,13 +3,15 @@
 mod spec;
 mod told;
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::domain::{Outcome, Progress, Status, WaitRecord, WakeCause};
-use crate::terminal::{Terminal, TerminalError};
+use crate::terminal::{JobView, Terminal, TerminalError};
 
-use super::Attention;
+use super::{Attention, Left};
 
 pub(super) use spec::{port_number, seconds, status_code, url};
 pub(super) use told::{heading, new_output};
@@ -143,17 +145,28 @@ pub enum WakeOn {
 pub(super) async fn run(
     args: &Args,
     call: &str,
+    left: Option<&Left>,
     terminal: &Terminal,
     progress: &mut (dyn FnMut(Progress) + Send),
     attention: &Attention,
 ) -> Result<(Outcome, Option<WaitRecord>), TerminalError> {
-    let jobs = terminal.board().jobs();
+    let mut jobs = terminal.board().jobs();
+    if let Some(left) = left {
+        // What has ended since the wait began was alive when it did.
+        let has_ended = |view: &JobView| left.ended_before.contains(&view.job.id);
+        jobs.iter_mut().filter(|view| !has_ended(view)).for_each(|view| view.end = None);
+    }
     let sessions: Vec<_> = terminal.sessions().await?.into_iter().map(|info| info.session).collect();
     let known = spec::Known { jobs: &jobs, sessions: &sessions, workspace: terminal.workspace() };
-    let spec = match spec::spec(args, &known) {
+    let mut spec = match spec::spec(args, &known) {
         Ok(spec) => spec,
         Err(text) => return Ok((Outcome::words(Status::Malformed, text), None)),
     };
+    if let Some(left) = left {
+        let gone = Duration::try_from(terminal.clock().now().duration_since(left.begun)).unwrap_or_default();
+        spec.deadline = spec.deadline.map(|deadline| deadline.saturating_sub(gone));
+        spec.ended_before = Some(left.ended_before.clone());
+    }
     let interrupted = async {
         tokio::select! {
             biased;

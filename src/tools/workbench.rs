@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::domain::{BoxFacts, CheckResult, Event, Outcome, Progress, Status};
-use crate::guest::{GuestError, RefusalKind};
+use crate::guest::{GuestError, Phase, RefusalKind};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::terminal::{Terminal, TerminalError};
 
-use super::{Action, Attention, artifact, edit_file, facts, read_file, shell, tmux, wait, write_file};
+use super::{Action, Attention, Left, artifact, edit_file, facts, read_file, shell, tmux, wait, write_file};
 
 /// How long a check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// So many boxes may go under one check before it counts as undecided.
+const MOST_CHECKS_LOST: u32 = 20;
 
 /// The box failed: nothing more can be done in it.
 #[derive(Debug, thiserror::Error)]
@@ -111,11 +113,23 @@ impl Workbench {
         progress: &mut (dyn FnMut(Progress) + Send),
         attention: &Attention,
     ) -> Result<Done, WorkbenchError> {
+        self.run_since(names, action, None, progress, attention).await
+    }
+
+    /// As [`Workbench::run`], for a call that may have been begun earlier: a wait counts from then.
+    pub(super) async fn run_since(
+        &self,
+        names: CallNames<'_>,
+        action: &Action,
+        left: Option<&Left>,
+        progress: &mut (dyn FnMut(Progress) + Send),
+        attention: &Attention,
+    ) -> Result<Done, WorkbenchError> {
         let mut facts = Vec::new();
         let outcome = match action {
             Action::Shell(args) => shell::run(args, names, &self.terminal, progress, attention).await,
             Action::Tmux(args) => tmux::run(args, names.work, &self.run, &self.terminal, attention).await,
-            Action::Wait(args) => match wait::run(args, names.call, &self.terminal, progress, attention).await {
+            Action::Wait(args) => match wait::run(args, names.call, left, &self.terminal, progress, attention).await {
                 Ok((outcome, waited)) => {
                     facts.extend(waited.map(|wait| Event::Waited { wait }));
                     Ok(outcome)
@@ -143,11 +157,29 @@ impl Workbench {
         command: &str,
         attention: &Attention,
     ) -> Result<CheckResult, WorkbenchError> {
-        let id = format!("check-{round}-{check}");
-        let cwd = Some(self.workspace.clone());
-        let report = self.terminal.check(&id, command.as_bytes(), cwd, CHECK_TIMEOUT, attention.token()).await;
-        let outcome = report.map(|report| facts::command_outcome(&report));
+        let first = format!("check-{round}-{check}");
+        let mut id = first.clone();
+        let mut outcome = self.check_as(&id, command, attention).await;
+        // One that went with an earlier box says nothing about this one: what a check does may be repeated.
+        for nth in 2..=MOST_CHECKS_LOST {
+            if !self.is_lost(&id).await {
+                break;
+            }
+            id = format!("{first}-{nth}");
+            outcome = self.check_as(&id, command, attention).await;
+        }
         Ok(CheckResult { check, round, outcome: told(outcome)? })
+    }
+
+    async fn check_as(&self, id: &str, command: &str, attention: &Attention) -> Result<Outcome, TerminalError> {
+        let cwd = Some(self.workspace.clone());
+        let report = self.terminal.check(id, command.as_bytes(), cwd, CHECK_TIMEOUT, attention.token()).await?;
+        Ok(facts::command_outcome(&report))
+    }
+
+    async fn is_lost(&self, id: &str) -> bool {
+        let state = self.terminal.guest().command(id).await;
+        state.is_ok_and(|state| matches!(state.phase, Phase::Lost))
     }
 
     /// Brings a file, or the files of a directory, out of the box.

@@ -3,6 +3,7 @@
 mod entry;
 mod news;
 mod probe;
+mod take_back;
 mod usage;
 mod watch;
 

@@ -19,6 +19,9 @@ const PACE: Duration = Duration::from_millis(300);
 /// take the time that whoever waits for another session needs.
 const MOST: u64 = 128 << 10;
 
+/// What is said of a job that went with its box.
+const LOST: &str = "the box in which it ran has ended, and how it ended can't be found out";
+
 /// Times between looks at the processes: a program that asks does so early, later it rarely changes.
 const LOOKS: [Duration; 5] = [
     Duration::from_secs(1),
@@ -38,8 +41,11 @@ pub(super) async fn watch(client: Client, shared: Arc<Shared>, job: Job) {
         tokio::select! {
             biased;
             end = &mut ended => {
-                if let Ok((state, _)) = end {
-                    watch.ends(&state).await;
+                match end {
+                    Ok((state, _)) => watch.ends(&state).await,
+                    // A box that was made since knows nothing of it.
+                    Err(GuestError::Refused(_)) => watch.is_lost(),
+                    Err(_) => {}
                 }
                 return;
             }
@@ -218,6 +224,23 @@ impl Watch {
         }
     }
 
+    fn is_lost(&self) {
+        let end = JobEnd {
+            exit: None,
+            duration_ms: 0,
+            size_bytes: 0,
+            cpu_ms: None,
+            memory_peak_bytes: None,
+            note: Some(LOST.to_owned()),
+        };
+        self.entry(|entry, _| {
+            self.shared.news.push(Event::JobEnded { job: self.job.id, end: end.clone() });
+            entry.end = Some(end.clone());
+            entry.untold.clear();
+        });
+        self.shared.touch();
+    }
+
     fn entry(&self, change: impl FnOnce(&mut Entry, &Monitor)) {
         if let Some(entry) = lock(&self.shared.jobs).get_mut(&self.job.id) {
             change(entry, &self.monitor);
@@ -251,8 +274,7 @@ fn end_of(state: &CommandState, offset: u64) -> JobEnd {
             lasted(end.exit, end.duration_ms, end.end, (!notes.is_empty()).then(|| notes.join("; ")))
         }
         Phase::Queued | Phase::Running | Phase::Deaf { .. } | Phase::Lost => {
-            let why = "the box in which it ran has ended, and how it ended can't be found out";
-            lasted(None, state.elapsed_ms, state.log_size, Some(why.to_owned()))
+            lasted(None, state.elapsed_ms, state.log_size, Some(LOST.to_owned()))
         }
     }
 }

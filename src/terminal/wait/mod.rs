@@ -28,6 +28,8 @@ pub struct WaitSpec {
     pub problems: bool,
     /// Whether the end of any job does where the conditions name none.
     pub any_end: bool,
+    /// The jobs whose end is no news, for a wait that began earlier; those that have ended without.
+    pub ended_before: Option<BTreeSet<JobId>>,
 }
 
 /// Something that can be waited for.

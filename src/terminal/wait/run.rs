@@ -168,6 +168,7 @@ impl Known {
     fn new(terminal: &Terminal, spec: &WaitSpec) -> Self {
         let named: BTreeSet<JobId> = spec.conditions.iter().flat_map(WaitFor::jobs).collect();
         let ended = terminal.board.jobs().into_iter().filter(|view| view.end.is_some()).map(|view| view.job.id);
+        let ended = ended.filter(|job| spec.ended_before.as_ref().is_none_or(|before| before.contains(job)));
         Self { ended: ended.filter(|job| !named.contains(job)).collect(), ready: BTreeSet::new() }
     }
 

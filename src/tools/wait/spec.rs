@@ -63,7 +63,7 @@ pub(super) fn spec(args: &Args, known: &Known<'_>) -> Result<WaitSpec, String> {
         seconds("expected_s", expected)?;
     }
     let problems = args.wake_on != Some(WakeOn::Conditions);
-    let spec = WaitSpec { conditions, deadline, until, problems, any_end: true };
+    let spec = WaitSpec { conditions, deadline, until, problems, any_end: true, ended_before: None };
     known.must_end(&spec)?;
     Ok(spec)
 }

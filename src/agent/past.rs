@@ -1,0 +1,185 @@
+//! What the entries of a run tell whoever takes it up again, beyond its state: what lies in the box, what was said, how
+//! long it was driven.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::state::State;
+use crate::context::{History, Situation};
+use crate::domain::{BoxFacts, Checkpoint, CheckpointId, Entry, Event, ExitReason, SessionName, ToolCall};
+use crate::journal::{Blobs, RequestReader};
+
+/// The folds over the entries so far, and what only matters at such a moment.
+pub(super) struct Past {
+    pub(super) state: State,
+    pub(super) history: History,
+    pub(super) situation: Situation,
+    /// The ids of all calls.
+    pub(super) call_ids: HashSet<String>,
+    /// Messages that were recorded, by the names under which they lay in the inbox.
+    pub(super) mail: HashSet<String>,
+    /// For how long drivers have driven it.
+    pub(super) driven: Duration,
+    /// When the last entry was recorded.
+    pub(super) last: Timestamp,
+    /// How it ended, if that was recorded.
+    pub(super) end: Option<(ExitReason, String)>,
+    /// The box, if one was recorded and not its end.
+    pub(super) sandbox: Option<BoxFacts>,
+    /// The sessions that are open, each with the last command that was given to it.
+    pub(super) sessions: BTreeMap<SessionName, Option<String>>,
+    /// Up to where outputs were shown, by log.
+    pub(super) shown: BTreeMap<String, u64>,
+    /// The checkpoints that there are, in order.
+    pub(super) checkpoints: Vec<Checkpoint>,
+    /// The one whose restoring was begun and not finished.
+    pub(super) restoring: Option<CheckpointId>,
+    /// What was brought out: its path in the box, and where it is stored.
+    pub(super) collected: BTreeMap<String, String>,
+    /// The last request, as it was sent.
+    pub(super) request: Vec<u8>,
+    began: Timestamp,
+}
+
+impl Past {
+    /// Folds all of them. None for a transcript without its beginning.
+    pub(super) fn of(entries: &[Entry], blobs: &Blobs) -> Option<Self> {
+        let (first, rest) = entries.split_first()?;
+        let Event::RunStarted { spec, .. } = &first.event else { return None };
+        let mut past = Self {
+            state: State::new(spec.clone()),
+            history: History::default(),
+            situation: Situation::default(),
+            call_ids: HashSet::new(),
+            mail: HashSet::new(),
+            driven: Duration::ZERO,
+            last: first.time,
+            end: None,
+            sandbox: None,
+            sessions: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            checkpoints: Vec::new(),
+            restoring: None,
+            collected: BTreeMap::new(),
+            request: last_request(entries, blobs),
+            began: first.time,
+        };
+        past.fold(first);
+        rest.iter().for_each(|entry| past.take(entry));
+        past.driven += between(past.began, past.last);
+        Some(past)
+    }
+
+    fn fold(&mut self, entry: &Entry) {
+        self.state.apply(entry);
+        self.history.apply(entry);
+        self.situation.apply(entry);
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        match &entry.event {
+            Event::RunResumed { .. } | Event::RunForked { .. } => {
+                self.driven += between(self.began, self.last);
+                self.began = entry.time;
+                self.end = None;
+                if matches!(entry.event, Event::RunForked { .. }) {
+                    self.driven = Duration::ZERO;
+                    self.leave_box();
+                }
+            }
+            Event::BoxOpened { facts } => self.sandbox = Some(facts.clone()),
+            Event::BoxClosed { removed: true, .. } => self.leave_box(),
+            Event::SessionOpened { session, .. } => drop(self.sessions.insert(session.clone(), None)),
+            Event::SessionClosed { session, .. } => drop(self.sessions.remove(session)),
+            Event::UserSaid { mail: Some(mail), .. } => drop(self.mail.insert(mail.clone())),
+            Event::ModelAnswered { calls, .. } => self.call_ids.extend(calls.iter().map(|call| call.id.clone())),
+            Event::ToolStarted { call } => {
+                if let Some(session) = session_of_command(call) {
+                    self.sessions.insert(session, Some(format!("c{}", entry.seq)));
+                }
+            }
+            Event::ToolEnded { outcome, .. } => {
+                if let Some(output) = &outcome.output {
+                    let shown = self.shown.entry(output.log.clone()).or_default();
+                    *shown = (*shown).max(output.offset + output.size_bytes);
+                }
+            }
+            Event::CheckpointTaken { checkpoint } => self.checkpoints.push(checkpoint.clone()),
+            Event::CheckpointDeleted { checkpoint } => self.checkpoints.retain(|kept| kept.id != *checkpoint),
+            Event::RestoreStarted { checkpoint, .. } => {
+                self.restoring = Some(*checkpoint);
+                self.leave_box();
+            }
+            Event::CheckpointRestored { .. } => self.restoring = None,
+            Event::ArtifactCollected { path, stored, .. } => {
+                self.collected.insert(path.clone(), stored.clone());
+            }
+            Event::RunEnded { reason, why, .. } => self.end = Some((*reason, why.clone())),
+            Event::RunStarted { .. }
+            | Event::BoxClosed { removed: false, .. }
+            | Event::UserSaid { mail: None, .. }
+            | Event::HarnessSaid { .. }
+            | Event::ModelRequested { .. }
+            | Event::ModelDelayed { .. }
+            | Event::ModelFailed { .. }
+            | Event::FinishClaimed { .. }
+            | Event::CheckStarted { .. }
+            | Event::CheckEnded { .. }
+            | Event::TurnInterrupted { .. }
+            | Event::StopAsked { .. }
+            | Event::ArtifactRefused { .. }
+            | Event::JobStarted { .. }
+            | Event::JobNoted { .. }
+            | Event::JobEnded { .. }
+            | Event::Waited { .. }
+            | Event::PersonTyped { .. }
+            | Event::BoxMeasured { .. }
+            | Event::Noticed { .. }
+            | Event::SidecarStarted { .. }
+            | Event::SidecarStopped { .. }
+            | Event::ImageSaved { .. }
+            | Event::Other(_) => {}
+        }
+        self.fold(entry);
+        self.last = entry.time;
+    }
+
+    fn leave_box(&mut self) {
+        self.sandbox = None;
+        self.sessions.clear();
+    }
+
+    /// The checkpoint that a box is made from when the old one is gone.
+    pub(super) fn way_back(&self) -> Option<&Checkpoint> {
+        let wanted = self.restoring.and_then(|id| self.checkpoints.iter().find(|checkpoint| checkpoint.id == id));
+        wanted.or_else(|| self.checkpoints.last())
+    }
+}
+
+/// The session to which a call gives a command.
+fn session_of_command(call: &ToolCall) -> Option<SessionName> {
+    let arguments: Value = serde_json::from_str(&call.arguments).ok().filter(|_| call.name == "shell")?;
+    arguments.get("command")?.as_str()?;
+    let session = arguments.get("session").and_then(Value::as_str).unwrap_or("main");
+    SessionName::new(session).ok()
+}
+
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+/// The last request that can be put together from what is stored; empty where it can't: then the next one is stored whole.
+fn last_request(entries: &[Entry], blobs: &Blobs) -> Vec<u8> {
+    let mut reader = RequestReader::default();
+    let mut last = Vec::new();
+    for entry in entries {
+        let Event::ModelRequested { sha256, kept_bytes, rest, .. } = &entry.event else { continue };
+        let rest = blobs.get(rest).ok();
+        let request = rest.and_then(|rest| reader.next(sha256, *kept_bytes, &rest).map(<[u8]>::to_vec));
+        last = request.unwrap_or_default();
+    }
+    last
+}
