@@ -1,6 +1,6 @@
 //! What may happen while the driver waits for something else: a person acts, a message comes, a job ends, time is over.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,10 +41,18 @@ pub(super) struct Around {
 }
 
 impl Around {
-    /// Listens to all this; the run's time begins now.
-    pub(super) fn new(person: Box<dyn Person>, inbox: Option<Inbox>, clock: Arc<dyn Clock>, spec: &RunSpec) -> Self {
-        let until = spec.max_time_s.map(|seconds| clock.since_boot() + Duration::from_secs(seconds));
-        Self { person, inbox, orders: VecDeque::new(), bench: None, limit: Limit { clock, until, told: false } }
+    /// Listens to all this; `driven` of the run's time is over already.
+    pub(super) fn new(
+        person: Box<dyn Person>,
+        inbox: Option<Inbox>,
+        clock: Arc<dyn Clock>,
+        spec: &RunSpec,
+        driven: Duration,
+    ) -> Self {
+        let limit = Limit { clock, until: None, told: false };
+        let mut around = Self { person, inbox, orders: VecDeque::new(), bench: None, limit };
+        around.limit_to(spec, driven);
+        around
     }
 
     /// Listens to the box, too.
@@ -90,6 +98,19 @@ impl Around {
     /// The next thing that was asked for.
     pub(super) fn take_order(&mut self) -> Option<(Mail, Order)> {
         self.orders.pop_front()
+    }
+
+    /// Sets the limit on the run's time anew; `driven` of it is over already.
+    pub(super) fn limit_to(&mut self, spec: &RunSpec, driven: Duration) {
+        let now = self.limit.clock.since_boot();
+        self.limit.until = spec.max_time_s.map(|seconds| now + Duration::from_secs(seconds).saturating_sub(driven));
+    }
+
+    /// Removes the messages that an earlier driver has recorded and not removed.
+    pub(super) fn forget(&mut self, recorded: &HashSet<String>) {
+        if let Some(inbox) = &mut self.inbox {
+            inbox.forget(recorded);
+        }
     }
 
     /// A message has been recorded.

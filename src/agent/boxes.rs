@@ -26,6 +26,9 @@ pub trait Boxes: Send + Sync {
     /// Finds the one that the run had.
     fn find(&self) -> BoxFuture<'static, Result<FoundBench, WorkbenchError>>;
 
+    /// Whether the records of the run's boxes, which outlive them, say how a command ended.
+    fn has_ended(&self, work: &str) -> bool;
+
     /// What a snapshot rests on and is not there any more, in words, as far as that is seen at once.
     fn lack_of(&self, snapshot: &Snapshot) -> Option<String>;
 

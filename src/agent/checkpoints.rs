@@ -149,6 +149,8 @@ impl Driver {
     /// Takes a checkpoint before calls of which one may destroy much, where something is new since the last one.
     pub(super) async fn checkpoint_before(&mut self, batch: &[(ToolCall, Action)]) -> Result<(), Trouble> {
         let is_new = self.state.checkpoints().is_behind() || self.state.jobs().alive().next().is_some();
+        // What was begun may have done its work already.
+        let is_new = is_new && !batch.iter().any(|(call, _)| self.left.contains_key(&call.id));
         if !self.rules().auto || !is_new || !batch.iter().any(|(_, action)| risks_much(action)) {
             return Ok(());
         }

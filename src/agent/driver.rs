@@ -1,6 +1,6 @@
 //! The loop's acting half: does what [`State::next`] says and notes what came of it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::context::{History, Prompt, Situation};
 use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Observer, Progress, RunSpec, ToolCall};
 use crate::journal::{Blobs, CheckpointFiles, Inbox, Mail, Recorder, Requests};
 use crate::model::{Answer, Delta, Message, Model, ModelError, Request, ToolSpec};
-use crate::tools::{Registry, Tool, WorkbenchError};
+use crate::tools::{Left, Registry, Tool, WorkbenchError};
 
 use super::around::{Around, Happening, out_of_time};
 use super::boxes::Boxes;
@@ -80,11 +80,41 @@ pub struct Driver {
     pub(super) checkpoint_files: CheckpointFiles,
     /// Whether the box was kept as it went: nothing runs in it any more.
     pub(super) sealed: bool,
+    /// The calls that an earlier driver had begun, by id.
+    pub(super) left: BTreeMap<String, Left>,
+    /// What an earlier driver had brought out, by path.
+    pub(super) collected: BTreeMap<String, String>,
     pub(super) observer: Box<dyn Observer>,
     pub(super) around: Around,
     /// Messages that have come and wait for the next boundary.
     pub(super) mail: VecDeque<Mail>,
     pub(super) trouble: Option<Trouble>,
+}
+
+/// What the entries so far come to.
+pub(super) struct Folds {
+    pub(super) state: State,
+    pub(super) history: History,
+    pub(super) situation: Situation,
+    pub(super) call_ids: HashSet<String>,
+    /// The last request as it was stored.
+    pub(super) request: Vec<u8>,
+    /// For how long the run was driven.
+    pub(super) driven: Duration,
+}
+
+impl Folds {
+    /// Of no entries.
+    fn new(spec: RunSpec) -> Self {
+        Self {
+            state: State::new(spec),
+            history: History::default(),
+            situation: Situation::default(),
+            call_ids: HashSet::new(),
+            request: Vec::new(),
+            driven: Duration::ZERO,
+        }
+    }
 }
 
 /// What ended a piece of work early.
@@ -101,34 +131,44 @@ impl Driver {
     /// # Errors
     /// [`Trouble`] when it can't be recorded.
     pub fn begin(spec: RunSpec, parts: Parts) -> Result<Self, Trouble> {
+        let opening = parts.boxes.open(None);
+        let mut driver = Self::with(Folds::new(spec.clone()), parts);
+        driver.bench = Bench::Opening(opening);
+        driver.note(Event::RunStarted { format_major: FORMAT_MAJOR, format_minor: FORMAT_MINOR, spec })?;
+        Ok(driver)
+    }
+
+    /// A driver that has no box and has noted nothing yet.
+    pub(super) fn with(folds: Folds, parts: Parts) -> Self {
         let Parts { clock, recorder, blobs, model, registry, boxes, checkpoint_files, observer, person, inbox } = parts;
-        let around = Around::new(person, inbox, Arc::clone(&clock), &spec);
-        let mut driver = Self {
-            state: State::new(spec.clone()),
-            history: History::default(),
-            situation: Situation::default(),
+        let Folds { state, history, situation, call_ids, request, driven } = folds;
+        let around = Around::new(person, inbox, Arc::clone(&clock), state.spec(), driven);
+        Self {
+            state,
+            history,
+            situation,
             recorder,
-            requests: Requests::new(blobs.clone()),
+            requests: Requests::after(blobs.clone(), request),
             blobs,
             model,
             tools: tool_specs(&registry),
             registry,
-            call_ids: HashSet::new(),
+            call_ids,
             syncing: None,
             synced_at: None,
             sync_owed: false,
             clock,
-            bench: Bench::Opening(boxes.open(None)),
+            bench: Bench::Gone,
             boxes,
             checkpoint_files,
             sealed: false,
+            left: BTreeMap::new(),
+            collected: BTreeMap::new(),
             observer,
             around,
             mail: VecDeque::new(),
             trouble: None,
-        };
-        driver.note(Event::RunStarted { format_major: FORMAT_MAJOR, format_minor: FORMAT_MINOR, spec })?;
-        Ok(driver)
+        }
     }
 
     /// Drives the run to its end. The box is gone when this returns, unless it was to be kept.

@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::state::State;
 use crate::context::{History, Situation};
-use crate::domain::{BoxFacts, Checkpoint, CheckpointId, Entry, Event, ExitReason, SessionName, ToolCall};
+use crate::domain::{
+    BoxFacts, BoxReturn, Checkpoint, CheckpointId, CheckpointReason, Entry, Event, ExitReason, SessionName, ToolCall,
+};
 use crate::journal::{Blobs, RequestReader};
 
 /// The folds over the entries so far, and what only matters at such a moment.
@@ -33,15 +35,14 @@ pub(super) struct Past {
     pub(super) sessions: BTreeMap<SessionName, Option<String>>,
     /// Up to where outputs were shown, by log.
     pub(super) shown: BTreeMap<String, u64>,
-    /// The checkpoints that there are, in order.
-    pub(super) checkpoints: Vec<Checkpoint>,
-    /// The one whose restoring was begun and not finished.
-    pub(super) restoring: Option<CheckpointId>,
+    /// The checkpoint from which the files have come to be what they are.
+    base: Option<CheckpointId>,
     /// What was brought out: its path in the box, and where it is stored.
     pub(super) collected: BTreeMap<String, String>,
     /// The last request, as it was sent.
     pub(super) request: Vec<u8>,
     began: Timestamp,
+    has_had_box: bool,
 }
 
 impl Past {
@@ -61,11 +62,11 @@ impl Past {
             sandbox: None,
             sessions: BTreeMap::new(),
             shown: BTreeMap::new(),
-            checkpoints: Vec::new(),
-            restoring: None,
+            base: None,
             collected: BTreeMap::new(),
             request: last_request(entries, blobs),
             began: first.time,
+            has_had_box: false,
         };
         past.fold(first);
         rest.iter().for_each(|entry| past.take(entry));
@@ -81,16 +82,24 @@ impl Past {
 
     fn take(&mut self, entry: &Entry) {
         match &entry.event {
-            Event::RunResumed { .. } | Event::RunForked { .. } => {
+            Event::RunResumed { found, .. } => {
                 self.driven += between(self.began, self.last);
                 self.began = entry.time;
                 self.end = None;
-                if matches!(entry.event, Event::RunForked { .. }) {
-                    self.driven = Duration::ZERO;
+                if matches!(found, BoxReturn::Restored | BoxReturn::Lost | BoxReturn::None) {
                     self.leave_box();
                 }
             }
-            Event::BoxOpened { facts } => self.sandbox = Some(facts.clone()),
+            Event::RunForked { .. } => {
+                self.driven = Duration::ZERO;
+                self.began = entry.time;
+                self.end = None;
+                self.leave_box();
+            }
+            Event::BoxOpened { facts } => {
+                self.sandbox = Some(facts.clone());
+                self.has_had_box = true;
+            }
             Event::BoxClosed { removed: true, .. } => self.leave_box(),
             Event::SessionOpened { session, .. } => drop(self.sessions.insert(session.clone(), None)),
             Event::SessionClosed { session, .. } => drop(self.sessions.remove(session)),
@@ -107,19 +116,20 @@ impl Past {
                     *shown = (*shown).max(output.offset + output.size_bytes);
                 }
             }
-            Event::CheckpointTaken { checkpoint } => self.checkpoints.push(checkpoint.clone()),
-            Event::CheckpointDeleted { checkpoint } => self.checkpoints.retain(|kept| kept.id != *checkpoint),
-            Event::RestoreStarted { checkpoint, .. } => {
-                self.restoring = Some(*checkpoint);
-                self.leave_box();
+            // What is kept of a state that is left behind is not where the run goes on.
+            Event::CheckpointTaken { checkpoint } if checkpoint.reason != CheckpointReason::Restore => {
+                self.base = Some(checkpoint.id);
             }
-            Event::CheckpointRestored { .. } => self.restoring = None,
+            Event::CheckpointRestored { checkpoint, .. } => self.base = Some(*checkpoint),
+            Event::RestoreStarted { .. } => self.leave_box(),
             Event::ArtifactCollected { path, stored, .. } => {
                 self.collected.insert(path.clone(), stored.clone());
             }
             Event::RunEnded { reason, why, .. } => self.end = Some((*reason, why.clone())),
             Event::RunStarted { .. }
             | Event::BoxClosed { removed: false, .. }
+            | Event::CheckpointTaken { .. }
+            | Event::CheckpointDeleted { .. }
             | Event::UserSaid { mail: None, .. }
             | Event::HarnessSaid { .. }
             | Event::ModelRequested { .. }
@@ -152,10 +162,18 @@ impl Past {
         self.sessions.clear();
     }
 
-    /// The checkpoint that a box is made from when the old one is gone.
+    /// Whether it ever had a box that was recorded.
+    pub(super) fn had_box(&self) -> bool {
+        self.has_had_box
+    }
+
+    /// The checkpoint that a box is made from when the old one is gone: the one whose restore was begun, or the last one on
+    /// the way to where the run stands, or, where that was deleted, the newest.
     pub(super) fn way_back(&self) -> Option<&Checkpoint> {
-        let wanted = self.restoring.and_then(|id| self.checkpoints.iter().find(|checkpoint| checkpoint.id == id));
-        wanted.or_else(|| self.checkpoints.last())
+        let checkpoints = self.state.checkpoints();
+        let kept = |id: CheckpointId| checkpoints.kept().find(|record| record.checkpoint.id == id);
+        let found = checkpoints.restoring().or(self.base).and_then(kept).or_else(|| checkpoints.newest());
+        found.map(|record| &record.checkpoint)
     }
 }
 

@@ -23,7 +23,7 @@ impl Driver {
         if needs_box && !self.with_box().await? {
             return Ok(());
         }
-        self.note(Event::ToolStarted { call: call.clone() })?;
+        self.start(call)?;
         self.commit()?;
         let began = self.clock.monotonic();
         let name = args.checkpoint.as_deref().map(str::trim).filter(|name| !name.is_empty());
@@ -199,6 +199,19 @@ impl Driver {
         // It is one: nothing cuts this short.
         drop(self.take_box(Ok(opened))?);
         self.settle_in(file).await
+    }
+
+    /// When a run is taken up again and its box is gone: makes one from a checkpoint. Where that can't be, the run ends.
+    pub(super) async fn restore_lost(&mut self, checkpoint: &Checkpoint) -> Result<(), Trouble> {
+        let made = match self.checkpoint_files.read(checkpoint) {
+            Ok(file) => self.replace_box(&file, None).await?.map(drop),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = made {
+            let what = format!("the box is gone, and checkpoint {} could not be restored: {why}", checkpoint.id);
+            self.stop_for(WorkbenchError::no_box(what))?;
+        }
+        Ok(())
     }
 
     /// In a box that was made from a checkpoint: opens the sessions again, starts services again, and records that the

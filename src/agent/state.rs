@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::claim;
 use crate::domain::{
-    CheckResult, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs, Outcome, RunMode, RunSpec, Status, ToolCall,
-    Verdict,
+    BoxReturn, CheckResult, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs, Outcome, RunMode, RunSpec,
+    Status, ToolCall, Verdict,
 };
 
 /// How often a model may claim to be done before failed checks end the run.
@@ -112,6 +112,7 @@ pub struct State {
     checkpoints: Checkpoints,
     stop: Option<(ExitReason, String)>,
     ended: bool,
+    boxes_before: u32,
 }
 
 impl State {
@@ -139,6 +140,7 @@ impl State {
             checkpoints: Checkpoints::default(),
             stop: None,
             ended: false,
+            boxes_before: 0,
         }
     }
 
@@ -192,6 +194,11 @@ impl State {
         &self.checkpoints
     }
 
+    /// How many boxes the run has left behind: what was found out in one says nothing about another.
+    pub fn boxes_before(&self) -> u32 {
+        self.boxes_before
+    }
+
     /// True after the last entry.
     pub fn has_ended(&self) -> bool {
         self.ended
@@ -222,11 +229,14 @@ impl State {
             Event::TurnInterrupted { .. } => self.floor = Floor::Person,
             Event::StopAsked { reason, why } => self.stop = Some((*reason, why.clone())),
             Event::RunEnded { .. } => self.ended = true,
-            Event::RunResumed { asked, .. } => {
+            Event::RunResumed { asked, found, .. } => {
+                self.boxes_before += u32::from(matches!(found, BoxReturn::Restored | BoxReturn::Lost));
                 asked.change(&mut self.spec);
                 self.take_up();
             }
+            Event::RestoreStarted { .. } => self.boxes_before += 1,
             Event::RunForked { spec } => {
+                self.boxes_before += 1;
                 self.spec = spec.clone();
                 self.take_up();
             }
@@ -247,7 +257,6 @@ impl State {
             | Event::BoxMeasured { .. }
             | Event::Noticed { .. }
             | Event::CheckpointTaken { .. }
-            | Event::RestoreStarted { .. }
             | Event::CheckpointRestored { .. }
             | Event::CheckpointDeleted { .. }
             | Event::SidecarStarted { .. }

@@ -1,5 +1,6 @@
 //! The driver's hands in the box: it comes up, calls and checks run, artefacts come out, it goes.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::state::Ending;
 use super::trouble::Trouble;
 use super::watched::{WATCH_STEP, Watched};
 use crate::domain::{BoxUsage, Event, Job, NoticeKind, Outcome, Progress, Status, ToolCall, WakeCause};
-use crate::tools::{Action, Attention, CallNames, Closed, Done, Services, Workbench, WorkbenchError};
+use crate::tools::{Action, Attention, CallNames, Closed, Done, Left, Services, Workbench, WorkbenchError};
 
 /// Characters of a message that the model is shown as the reason why it was woken; it is given the whole of it next.
 const SHOWN_OF_MAIL: usize = 80;
@@ -51,11 +52,9 @@ impl Driver {
         match opened {
             Ok(bench) => {
                 let facts = bench.facts().clone();
-                let ours = format!("agent attach {}", self.state.spec().run);
-                let ways_in = std::iter::once(ours).chain(bench.attach_line()).collect();
-                let bench = Arc::new(bench);
-                self.around.hear(Arc::clone(&bench));
-                self.bench = Bench::Open(bench);
+                // What ran in a box before has ended with it; the names that its jobs had are taken.
+                bench.terminal().board().take_back(self.state.jobs(), &BTreeMap::new());
+                let ways_in = self.have_box(bench);
                 self.note(Event::BoxOpened { facts })?;
                 self.observer.progress(&Progress::LookIn(ways_in));
                 Ok(Ok(()))
@@ -65,6 +64,16 @@ impl Driver {
                 Ok(Err(Cut::NoBox(error)))
             }
         }
+    }
+
+    /// Works in this box from now on; the commands by which people can look in.
+    pub(super) fn have_box(&mut self, bench: Workbench) -> Vec<String> {
+        let ours = format!("agent attach {}", self.state.spec().run);
+        let ways_in = std::iter::once(ours).chain(bench.attach_line()).collect();
+        let bench = Arc::new(bench);
+        self.around.hear(Arc::clone(&bench));
+        self.bench = Bench::Open(bench);
+        ways_in
     }
 
     /// Has the run end because of the box.
@@ -124,7 +133,7 @@ impl Driver {
                 let outcome = claim::unread_mail();
                 return self.note(Event::ToolEnded { call_id: call.id.clone(), outcome }).map(drop);
             }
-            self.note(Event::ToolStarted { call: call.clone() })?;
+            self.start(call)?;
             return self.note(Event::FinishClaimed { claim: args.clone().into() }).map(drop);
         }
         if let [(call, Action::Checkpoint(args))] = &batch[..] {
@@ -136,11 +145,22 @@ impl Driver {
         self.checkpoint_before(&batch).await?;
         let mut started = Vec::new();
         for (call, action) in batch {
-            let entry = self.note(Event::ToolStarted { call: call.clone() })?;
-            started.push(Started { work: format!("c{}", entry.seq), call, action });
+            let work = self.start(&call)?;
+            let left = self.left.remove(&call.id);
+            started.push(Started { work, call, action, left });
         }
         self.commit()?;
         self.run_batch(&started).await
+    }
+
+    /// Announces a call, unless an earlier driver has done that. The name under which the box knows it: the place of the
+    /// entry, and so unique in the run.
+    pub(super) fn start(&mut self, call: &ToolCall) -> Result<String, Trouble> {
+        let seq = match self.state.begun_as(&call.id) {
+            Some(begun) => begun.seq,
+            None => self.note(Event::ToolStarted { call: call.clone() })?.seq,
+        };
+        Ok(format!("c{seq}"))
     }
 
     /// Runs calls at the same time; notes their outcomes in the order of the calls.
@@ -154,7 +174,10 @@ impl Driver {
             async move {
                 let names = CallNames { work: &started.work, call: &started.call.id };
                 let mut show = |progress| drop(passing.send(progress));
-                bench.run(names, &started.action, &mut show, attention).await
+                match &started.left {
+                    None => bench.run(names, &started.action, &mut show, attention).await,
+                    Some(left) => bench.take_up(names, &started.action, left, &mut show, attention).await,
+                }
             }
         }));
         let shown = batch.iter().find_map(|started| command_of(&started.action));
@@ -260,7 +283,7 @@ impl Driver {
         let bench = Arc::clone(bench);
         let (_, progress) = mpsc::unbounded_channel();
         let attention = Attention::new();
-        let work = bench.check(check, round, &command, &attention);
+        let work = bench.check((check, round, self.state.boxes_before()), &command, &attention);
         let (result, words) = self.attended(work, progress, &attention, Some(&command)).await?;
         match result {
             Ok(result) => self.note(Event::CheckEnded { result }).map(drop)?,
@@ -296,6 +319,11 @@ impl Driver {
                 Ok(results) => results,
                 Err(error) => return self.stop_for(error),
             };
+            let is_new = |path: &str| !self.collected.contains_key(path);
+            let results: Vec<_> = results
+                .into_iter()
+                .filter(|result| is_new(result.as_ref().map_or_else(|(path, _)| path, |file| &file.path)))
+                .collect();
             for result in results {
                 let event = match result {
                     Ok(file) => Event::ArtifactCollected {
@@ -356,10 +384,12 @@ impl Driver {
 
 /// A call that has been noted as started.
 struct Started {
-    /// The name under which the box knows it: the place of its entry, and so unique in the run.
+    /// The name under which the box knows it.
     work: String,
     call: ToolCall,
     action: Action,
+    /// What is known of it, where an earlier driver had begun it.
+    left: Option<Left>,
 }
 
 /// The command of a call that runs one; a wait tells by itself how it stands.

@@ -3,7 +3,7 @@
 //! A message is there whole or not at all, and is removed only when it has been recorded. Where nobody drives the run
 //! there is no inbox, so that nothing is left that nobody would read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -178,6 +178,14 @@ impl Inbox {
             self.remove(&name);
         }
         None
+    }
+
+    /// Removes messages that were recorded by a driver that did not come to remove them.
+    pub fn forget(&mut self, recorded: &HashSet<String>) {
+        for name in recorded {
+            self.taken.insert(name.clone());
+            self.remove(name);
+        }
     }
 
     /// Removes a message that has been recorded.

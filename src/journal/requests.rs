@@ -28,6 +28,11 @@ impl Requests {
         Self { blobs, previous: Vec::new() }
     }
 
+    /// For a run whose last request was this, as it was stored; empty where that is not known.
+    pub fn after(blobs: Blobs, previous: Vec<u8>) -> Self {
+        Self { blobs, previous }
+    }
+
     /// Redacts `request` and stores what is new in it, as [`Blobs::put`] does.
     ///
     /// # Errors

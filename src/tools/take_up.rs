@@ -91,6 +91,35 @@ impl Workbench {
         }
     }
 
+    /// Whether nobody knows what became of a call. Changes nothing.
+    ///
+    /// # Errors
+    /// [`WorkbenchError::Gone`].
+    pub async fn is_doubtful(
+        &self,
+        names: CallNames<'_>,
+        action: &Action,
+        left: &Left,
+    ) -> Result<bool, WorkbenchError> {
+        match action {
+            Action::Shell(_) => {}
+            Action::Tmux(args) if args.action == tmux::Verb::Open => {}
+            Action::Tmux(args) => {
+                return Ok(matches!(args.action, tmux::Verb::Send | tmux::Verb::Keys | tmux::Verb::Signal));
+            }
+            Action::Wait(_)
+            | Action::ReadFile(_)
+            | Action::WriteFile(_)
+            | Action::EditFile(_)
+            | Action::Checkpoint(_)
+            | Action::Finish(_) => return Ok(false),
+        }
+        Ok(match self.look_up(names.work).await.map_err(WorkbenchError::Gone)? {
+            None => !left.is_same_box(),
+            Some(report) => matches!(report.state, ReportState::Ended { exit: None, .. }),
+        })
+    }
+
     async fn fate(&self, names: CallNames<'_>, action: &Action, left: &Left) -> Result<Fate, TerminalError> {
         match action {
             Action::Shell(args) => match &args.command {
@@ -100,7 +129,7 @@ impl Workbench {
             Action::Tmux(args) => self.of_tmux(args, names, left).await,
             Action::WriteFile(args) => self.of_written(args, left).await,
             Action::EditFile(args) => self.of_edited(args, left).await,
-            Action::Wait(_) | Action::ReadFile(_) | Action::Finish(_) => Ok(Fate::Open),
+            Action::Wait(_) | Action::ReadFile(_) | Action::Checkpoint(_) | Action::Finish(_) => Ok(Fate::Open),
         }
     }
 

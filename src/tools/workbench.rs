@@ -146,18 +146,19 @@ impl Workbench {
         Ok(Done { outcome: told(outcome)?, facts })
     }
 
-    /// Runs a check in a fresh shell in the workspace, outside the model's sessions.
+    /// Runs a check in a fresh shell in the workspace, outside the model's sessions. It is known by its number, its round
+    /// and how many boxes the run had before this one: in the same box it is not run twice.
     ///
     /// # Errors
     /// [`WorkbenchError::Gone`].
     pub async fn check(
         &self,
-        check: usize,
-        round: u32,
+        (check, round, boxes_before): (usize, u32, u32),
         command: &str,
         attention: &Attention,
     ) -> Result<CheckResult, WorkbenchError> {
-        let first = format!("check-{round}-{check}");
+        let in_box = if boxes_before == 0 { String::new() } else { format!("-b{boxes_before}") };
+        let first = format!("check-{round}-{check}{in_box}");
         let mut id = first.clone();
         let mut outcome = self.check_as(&id, command, attention).await;
         // One that went with an earlier box says nothing about this one: what a check does may be repeated.
