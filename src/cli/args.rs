@@ -40,6 +40,8 @@ pub(super) enum Command {
     Chat(ChatArgs),
     /// Runs the demo: scripted replies instead of a model, everything else real; needs no key.
     Demo(DemoArgs),
+    /// Goes on with a run whose driver has gone, or that was stopped: nothing is lost and nothing done twice.
+    Resume(ResumeArgs),
     /// Looks into a running box: its tmux, or one session.
     Attach(AttachArgs),
     /// Says something to the model of a run that goes on, and wakes it if it waits.
@@ -200,6 +202,41 @@ pub(super) struct ChatArgs {
     pub(super) model: ModelArgs,
     #[command(flatten)]
     pub(super) sandbox: BoxArgs,
+}
+
+/// `agent resume`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct ResumeArgs {
+    /// The run: its id, a unique beginning of it, or `last`; the newest that has not finished without
+    #[arg(value_name = "RUN")]
+    pub(super) run: Option<String>,
+    /// Lists what could be taken up again, and why
+    #[arg(long, conflicts_with_all = ["run", "message", "detach"])]
+    pub(super) all: bool,
+    /// Something for the model to know as it goes on
+    #[arg(long, value_name = "TEXT")]
+    pub(super) message: Option<String>,
+    /// Most model requests from the run's beginning on
+    #[arg(long, value_name = "N")]
+    pub(super) max_turns: Option<String>,
+    /// Most time that the run is driven, from its beginning on, such as 90s, 45m or 1h30m
+    #[arg(long, value_name = "DURATION")]
+    pub(super) max_time: Option<String>,
+    /// Says what became of a call of which nobody knows: ran, not-run, or look (the model finds out); may be repeated
+    #[arg(long, value_name = "CALL=WHAT")]
+    pub(super) settle: Vec<String>,
+    /// What goes to stdout: text, json or stream-json [default: text] [config: output_format]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) output_format: Option<String>,
+    /// Goes on in the background: prints the run's id and returns when the run goes on
+    #[arg(long)]
+    pub(super) detach: bool,
+    /// Whether this process is the one in the background.
+    #[arg(skip)]
+    pub(super) in_background: bool,
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
 }
 
 /// `agent demo`.

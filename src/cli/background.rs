@@ -14,7 +14,6 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
-use super::args::DoArgs;
 use super::{Failure, Place};
 use crate::domain::{ExitReason, RunId};
 use crate::report::visible;
@@ -22,11 +21,20 @@ use crate::report::visible;
 /// The hidden word before the arguments of the background process.
 pub(super) const MARK: &str = "__detached";
 
+/// Where the background process has its goal from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GoalFrom {
+    /// From its arguments, or from a run that there is.
+    Arguments,
+    /// From this process's standard input.
+    Stdin,
+}
+
 /// Starts the same command in the background and waits until its run has begun.
 ///
 /// # Errors
 /// When it can't be started. That a run could not begin is told by the background process, and is its exit code here.
-pub(super) fn start(args: &DoArgs, words: &[OsString]) -> Result<ExitCode, Failure> {
+pub(super) fn start(goal: GoalFrom, words: &[OsString]) -> Result<ExitCode, Failure> {
     let cannot = |error: io::Error| {
         Failure::new(ExitReason::Internal, "cannot start the run in the background").because_of(&error)
     };
@@ -37,7 +45,7 @@ pub(super) fn start(args: &DoArgs, words: &[OsString]) -> Result<ExitCode, Failu
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()
         .map_err(cannot)?;
-    if args.goal == ["-"] {
+    if goal == GoalFrom::Stdin {
         // A process that has failed already takes no goal, and says why it failed.
         let _ = io::copy(&mut io::stdin().lock().take(super::do_goal::LARGEST_GOAL + 1), &mut &ours);
     }

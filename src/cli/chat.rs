@@ -11,7 +11,7 @@ use rustyline::{Cmd, Config, Context, Editor, EventHandler, KeyCode, KeyEvent, M
 use rustyline::{Helper, Highlighter, Hinter, Validator};
 
 use super::args::ChatArgs;
-use super::launch::{Task, prepare};
+use super::launch::{Prepared, Task, prepare};
 use super::observers::{Observers, Shared};
 use super::person::{Came, Signals, terminated};
 use super::settings::{Flags, Settings};
@@ -31,12 +31,18 @@ pub(super) async fn run(args: ChatArgs, place: &Place) -> Result<ExitReason, Fai
     let flags = Flags { model: Some(&args.model), sandbox: Some(&args.sandbox), ..Flags::default() };
     let settings = Settings { max_turns: u32::MAX, max_time_s: None, ..Settings::resolve(&flags, place)? };
     let task = Task { mode: RunMode::Chat, title: "chat".to_owned(), goal: String::new(), checks: Vec::new() };
-    let prepared = prepare(task, &settings, place)?;
+    talk(prepare(task, &settings, place)?, &settings.model.name, place).await
+}
+
+/// Has a person and the model talk, to the end of the chat.
+pub(super) async fn talk(prepared: Prepared, model: &str, place: &Place) -> Result<ExitReason, Failure> {
+    let mut totals = Totals::default();
+    prepared.entries().iter().for_each(|entry| totals.add(entry));
     let status = Shared::new(Status {
-        model: settings.model.name.clone(),
+        model: model.to_owned(),
         run: prepared.spec().run.to_string(),
         sandbox: "not up yet".to_owned(),
-        totals: Totals::default(),
+        totals,
     });
     let mut observers = Observers::default();
     observers.0.push(Box::new(view::live_chat(place)));
@@ -45,7 +51,7 @@ pub(super) async fn run(args: ChatArgs, place: &Place) -> Result<ExitReason, Fai
     let editor = editor(place).map_err(|error| {
         Failure::new(ExitReason::Internal, "cannot read from the terminal").because(error.to_string())
     })?;
-    let _ = writeln!(io::stdout(), "longhaul {} · {} · /help for help", env!("CARGO_PKG_VERSION"), settings.model.name);
+    let _ = writeln!(io::stdout(), "longhaul {} · {} · /help for help", env!("CARGO_PKG_VERSION"), model);
     let history = place.state_dir().map(|dir| dir.join("chat_history"));
     let chatter = Chatter { signals, editor: Some(editor), line: None, history, status };
     let over = prepared.drive(Box::new(observers), Box::new(chatter)).await?;

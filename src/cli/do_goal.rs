@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::DoArgs;
 use super::background::{self, Starter};
-use super::launch::{Over, Task, prepare};
+use super::launch::{Over, Prepared, Task, prepare};
 use super::observers::{Observers, Shared};
 use super::person::{Keyboard, Leave, Nobody, Signals};
 use super::settings::{Flags, Settings};
@@ -40,14 +40,44 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
         }
     };
     let settings = Settings::resolve(&flags, place)?;
-    let json = match settings.output_format {
+    let manner = Manner {
+        output_format: settings.output_format,
+        require_verified: args.require_verified,
+        apply: args.apply,
+        starter,
+    };
+    let make = |place: &Place| {
+        let goal = goal(&args, place)?;
+        let title = title(&goal);
+        let checks = settings.checks.iter().chain(&args.check).cloned().collect();
+        prepare(Task { mode: RunMode::Goal, title, goal, checks }, &settings, place)
+    };
+    carry_out(make, manner, place).await
+}
+
+/// How a run with a goal is carried out.
+pub(super) struct Manner {
+    pub(super) output_format: OutputFormat,
+    pub(super) require_verified: bool,
+    pub(super) apply: bool,
+    /// The tie to the process that waits for the run to begin, in the background.
+    pub(super) starter: Option<Starter>,
+}
+
+/// Makes a run ready, drives it, and shows and tells how it went.
+pub(super) async fn carry_out(
+    make: impl FnOnce(&Place) -> Result<Prepared, Failure>,
+    manner: Manner,
+    place: &Place,
+) -> Result<ExitReason, Failure> {
+    let Manner { output_format, require_verified, apply, starter } = manner;
+    let json = match output_format {
         OutputFormat::Text => None,
         OutputFormat::Json => Some(Shared::new(JsonOutput::new(io::stdout(), JsonMode::Single))),
         OutputFormat::StreamJson => Some(Shared::new(JsonOutput::new(io::stdout(), JsonMode::Stream))),
     };
-    let require_verified = args.require_verified;
     let live = Shared::new(if json.is_some() { view::live_beside_json(place) } else { view::live(place) });
-    let over = attempt(&args, &settings, place, live.clone(), json.clone(), starter).await;
+    let over = attempt(make, place, live.clone(), json.clone(), starter).await;
     let ended = over.as_ref().ok().map(|over| (over.closing.run_dir.clone(), over.ending.verdict));
     let reason = match json {
         Some(json) => told_as_json(&json, over, require_verified)?,
@@ -58,7 +88,7 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
             reason(&over, require_verified)
         }
     };
-    match ended.filter(|_| args.apply) {
+    match ended.filter(|_| apply) {
         None => Ok(reason),
         Some((run_dir, verdict)) => {
             let run = run_dir.rsplit('/').next().unwrap_or_default();
@@ -73,17 +103,19 @@ type Json = Shared<JsonOutput<io::Stdout>>;
 pub(super) type LiveView = Shared<Live<io::Stderr>>;
 
 async fn attempt(
-    args: &DoArgs,
-    settings: &Settings,
+    make: impl FnOnce(&Place) -> Result<Prepared, Failure>,
     place: &Place,
     live: LiveView,
     json: Option<Json>,
     starter: Option<Starter>,
 ) -> Result<Over, Failure> {
-    let goal = goal(args, place)?;
-    let title = title(&goal);
-    let checks = settings.checks.iter().chain(&args.check).cloned().collect();
-    let prepared = prepare(Task { mode: RunMode::Goal, title, goal, checks }, settings, place)?;
+    let prepared = make(place)?;
+    if !prepared.entries().is_empty() {
+        live.with(|live| live.catch_up(prepared.entries()));
+        if let Some(json) = &json {
+            json.with(|json| json.catch_up(prepared.entries()));
+        }
+    }
     let signals = Signals::listen(place)?;
     let leave = left_by_terminal(place, prepared.log(), live.clone());
     let mut observers = Observers::default();
@@ -98,7 +130,7 @@ async fn attempt(
     let Some(starter) = starter else { return prepared.drive(Box::new(observers), person).await };
     let run = prepared.spec().run.clone();
     let before = background::to_log(&prepared.log())?;
-    match prepared.begin(Box::new(observers), person) {
+    match prepared.begin(Box::new(observers), person).await {
         Ok(begun) => {
             // Whoever reads what was printed here sees the end of it.
             drop(before);
@@ -112,7 +144,7 @@ async fn attempt(
     }
 }
 
-fn starter() -> Result<Starter, Failure> {
+pub(super) fn starter() -> Result<Starter, Failure> {
     Starter::of_this_process()
         .map_err(|error| Failure::new(ExitReason::Internal, "cannot go on in the background").because_of(&error))
 }

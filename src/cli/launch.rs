@@ -8,18 +8,20 @@ use sha2::{Digest as _, Sha256};
 
 use super::open_box::{Backends, BoxWish, RunBoxes};
 use super::settings::Settings;
-use super::target::{of_store, store};
+use super::target::{of_read, of_store, store};
 use super::{Failure, Place, reports, secrets};
-use crate::agent::{Driver, Ending, Finished, Parts, Person, Trouble};
+use crate::agent::{Doubt, Driver, Ending, Finished, Parts, Person, Resume, Trouble};
 use crate::clock::{Clock, SystemClock};
 use crate::context::Prompt;
-use crate::domain::{BoxAsked, ExitReason, Observer, RunMode, RunSpec};
-use crate::journal::{CheckpointFiles, Inbox, Recorder, RunDir, new_run_id};
+use crate::domain::{AskedNew, BoxAsked, Entry, Event, ExitReason, Observer, RunMode, RunSpec};
+use crate::journal::{
+    CheckpointFiles, Inbox, LockError, Recorder, ReopenError, Reopened, RunDir, RunStore, new_run_id,
+};
 use crate::model::{self, Model};
 use crate::report::Closing;
-use crate::sandbox::{BoxSpec, Network};
+use crate::sandbox::{BoxSpec, Network, left_token};
 use crate::telemetry::Redactor;
-use crate::tools::Registry;
+use crate::tools::{Registry, Said};
 
 /// What a run is for.
 #[derive(Debug, Clone)]
@@ -44,6 +46,14 @@ pub(super) struct Prepared {
     model: Arc<dyn Model>,
     wish: BoxWish,
     backends: Backends,
+    again: Option<Again>,
+}
+
+/// With what a run is taken up again.
+pub(super) struct Again {
+    pub(super) resume: Resume,
+    /// Asks a person what became of a call.
+    pub(super) asks: Box<dyn FnMut(&Doubt) -> Option<Said> + Send>,
 }
 
 /// A run that is over.
@@ -70,6 +80,19 @@ pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<
     let run = store.create(&spec, &redactor).map_err(|error| of_store(&error))?;
     let recorder = Recorder::create(&run, Arc::clone(&clock), Arc::clone(&redactor))
         .map_err(|error| Failure::new(ExitReason::Internal, "cannot begin the transcript").because_of(&error))?;
+    let (wish, backends) = wish(&spec, &run, settings, &store, &clock, place);
+    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again: None })
+}
+
+/// The box that is wanted.
+fn wish(
+    spec: &RunSpec,
+    run: &RunDir,
+    settings: &Settings,
+    store: &RunStore,
+    clock: &Arc<dyn Clock>,
+    place: &Place,
+) -> (BoxWish, Backends) {
     let env = utf8_vars(place);
     let backends = Backends::new(store.state_dir().to_owned(), settings.image.clone(), env.clone(), place.home());
     let wish = BoxWish {
@@ -90,9 +113,70 @@ pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<
             tmux: settings.tmux,
             from: None,
         },
-        clock: Arc::clone(&clock),
+        clock: Arc::clone(clock),
     };
-    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends })
+    (wish, backends)
+}
+
+/// Makes everything that a run needs to be taken up again. `settings` are those that it had but for what is asked for
+/// otherwise.
+///
+/// # Errors
+/// When it can't be driven, or its transcript can't be trusted; nothing of it is changed then.
+pub(super) fn prepare_again(
+    run: RunDir,
+    settings: &Settings,
+    asked: AskedNew,
+    asks: Box<dyn FnMut(&Doubt) -> Option<Said> + Send>,
+    place: &Place,
+) -> Result<Prepared, Failure> {
+    let model = model::open(&settings.model).map_err(|error| Failure::from(Trouble::from(error)))?;
+    let store = store(place)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let mut hidden = secrets::of(place);
+    hidden.extend(settings.secret());
+    let redactor = Arc::new(Redactor::new(&hidden));
+    let mut resume = Resume { asked, ..Resume::default() };
+    let mut spec = None;
+    let each = &mut |entry: Entry| {
+        if let Event::RunStarted { spec: asked, .. } | Event::RunForked { spec: asked } = &entry.event {
+            spec = Some(asked.clone());
+        }
+        resume.entries.push(entry);
+    };
+    let reopened = Recorder::reopen(&run, Arc::clone(&clock), Arc::clone(&redactor), each);
+    let Reopened { recorder, torn, lost } = reopened.map_err(|error| of_reopen(&error, &run))?;
+    let Some(spec) = spec else {
+        return Err(Failure::new(ExitReason::Failed, "the transcript has no beginning")
+            .hint(format!("see all that is wrong: `agent verify {}`", run.id())));
+    };
+    if let Some(torn) = torn {
+        resume
+            .notes
+            .push(format!("A last line of the transcript was cut short ({} bytes) and is gone.", torn.size_bytes));
+    }
+    if lost > 0 {
+        resume
+            .notes
+            .push(format!("A power failure took the last {lost} entries of the transcript; nothing had followed."));
+    }
+    let (mut wish, backends) = wish(&spec, &run, settings, &store, &clock, place);
+    // What was let into the box is let in again.
+    wish.spec.token = left_token(run.path()).unwrap_or(wish.spec.token);
+    let again = Some(Again { resume, asks });
+    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again })
+}
+
+fn of_reopen(error: &ReopenError, run: &RunDir) -> Failure {
+    match error {
+        ReopenError::Lock(LockError::Io(_)) | ReopenError::Exists | ReopenError::Io(_) => {
+            Failure::new(ExitReason::Internal, error.to_string()).because_of_source(error)
+        }
+        ReopenError::Lock(_) => super::resume::is_driven(run),
+        ReopenError::Read(error) => of_read(error),
+        ReopenError::CutTail => Failure::new(ExitReason::Failed, error.to_string())
+            .hint(format!("see all that is wrong: `agent verify {}`", run.id())),
+    }
 }
 
 impl Prepared {
@@ -111,15 +195,20 @@ impl Prepared {
     /// # Errors
     /// When what happens can't be recorded any more.
     pub(super) async fn drive(self, observer: Box<dyn Observer>, person: Box<dyn Person>) -> Result<Over, Failure> {
-        self.begin(observer, person)?.drive().await
+        self.begin(observer, person).await?.drive().await
     }
 
-    /// Begins the run: its first entry is on disk when this returns.
+    /// What happened so far; empty for a new run.
+    pub(super) fn entries(&self) -> &[Entry] {
+        self.again.as_ref().map_or(&[], |again| &again.resume.entries)
+    }
+
+    /// Begins the run, or takes it up again: the first entry of that is on disk when this returns.
     ///
     /// # Errors
-    /// When it can't be recorded.
-    pub(super) fn begin(self, observer: Box<dyn Observer>, person: Box<dyn Person>) -> Result<Begun, Failure> {
-        let Self { spec, run, clock, recorder, redactor, model, wish, backends } = self;
+    /// When it can't be recorded, or can't go on.
+    pub(super) async fn begin(self, observer: Box<dyn Observer>, person: Box<dyn Person>) -> Result<Begun, Failure> {
+        let Self { spec, run, clock, recorder, redactor, model, wish, backends, again } = self;
         let parts = Parts {
             clock,
             recorder,
@@ -133,7 +222,11 @@ impl Prepared {
             // Without it the run is as good; `agent send` says that nothing would read a message.
             inbox: Inbox::open(run.path()).ok(),
         };
-        Ok(Begun { driver: Driver::begin(spec, parts)?, run })
+        let driver = match again {
+            None => Driver::begin(spec, parts)?,
+            Some(Again { resume, mut asks }) => Box::pin(Driver::resume(resume, parts, &mut asks)).await?,
+        };
+        Ok(Begun { driver, run })
     }
 }
 

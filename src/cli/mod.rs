@@ -26,6 +26,7 @@ mod place;
 mod plain_view;
 mod replay;
 mod reports;
+mod resume;
 mod runs;
 mod secrets;
 mod send;
@@ -51,6 +52,7 @@ pub use runs::RunsCommand;
 pub use verify::VerifyArgs;
 
 use self::args::{Cli, Command};
+use self::background::GoalFrom;
 use crate::domain::ExitReason;
 
 /// The program: reads its surroundings once, does what its arguments say, and returns the exit code.
@@ -78,11 +80,20 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(ExitReason::Usage.code()));
         }
     };
-    if let Some(Command::Do(wish)) = &mut cli.command {
-        wish.in_background = in_background;
-        if wish.detach && !in_background {
-            return background::start(wish, &args).unwrap_or_else(|failure| failed(&failure));
+    let goes_away = match &mut cli.command {
+        Some(Command::Do(wish)) => {
+            wish.in_background = in_background;
+            let from = if wish.goal == ["-"] { GoalFrom::Stdin } else { GoalFrom::Arguments };
+            wish.detach.then_some(from)
         }
+        Some(Command::Resume(wish)) => {
+            wish.in_background = in_background;
+            wish.detach.then_some(GoalFrom::Arguments)
+        }
+        _ => None,
+    };
+    if let Some(from) = goes_away.filter(|_| !in_background) {
+        return background::start(from, &args).unwrap_or_else(|failure| failed(&failure));
     }
     match run(cli, &place) {
         Ok(reason) => ExitCode::from(reason.code()),
@@ -102,6 +113,7 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         Some(Command::Chat(args)) => working(chat::run(args, place)),
         None => working(chat::run(cli.chat, place)),
         Some(Command::Demo(args)) => working(demo::run(args, place)),
+        Some(Command::Resume(args)) => working(resume::run(args, place)),
         Some(Command::Attach(args)) => working(attach::run(args, place)),
         Some(Command::Send(args)) => send::run(&args, place, &mut stdout),
         Some(Command::Logs(args)) => working(logs::run(args, place, &mut stdout)),

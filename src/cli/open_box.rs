@@ -11,6 +11,7 @@ use super::{Place, launch};
 use crate::agent::{Boxes, FoundBench, Opening};
 use crate::clock::Clock;
 use crate::domain::{SandboxKind, Snapshot};
+use crate::guest::has_ended;
 use crate::journal::{References, RunStore};
 use crate::sandbox::choose::{ImageNamed, Wanted, candidates, choose};
 use crate::sandbox::docker::Docker;
@@ -154,6 +155,10 @@ impl Boxes for RunBoxes {
         let (backends, wish) = (Arc::clone(&self.backends), self.wish.clone());
         let finding = tokio::spawn(async move { backends.find(wish).await });
         finding.map(|joined| joined.unwrap_or_else(|error| Err(panicked(&error)))).boxed()
+    }
+
+    fn has_ended(&self, work: &str) -> bool {
+        has_ended(&self.wish.spec.run_dir.join("sessions"), work)
     }
 
     fn lack_of(&self, snapshot: &Snapshot) -> Option<String> {

@@ -22,6 +22,7 @@ mod line;
 mod log;
 mod marks;
 mod pace;
+mod past;
 mod proc;
 mod protocol;
 mod pty;
@@ -46,6 +47,7 @@ pub use facts::{
     Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize, TmuxInfo,
 };
 pub use line::{Connector, Ends, Mended, NoWay};
+pub use past::has_ended;
 pub use protocol::{Frozen, Thawed, Welcome};
 pub use segments::LogReader;
 pub use server::serve;

@@ -195,10 +195,15 @@ impl Proof {
 
     fn entry(&mut self, entry: &Entry) {
         let line = entry.seq + 1;
-        // What was kept of a run may be deleted after its end.
-        if !matches!(entry.event, Event::CheckpointDeleted { .. }) {
-            self.report.ended = matches!(entry.event, Event::RunEnded { .. });
+        if self.report.ended && !may_follow_the_end(&entry.event) {
+            let what = format!("`{}` follows the end of the run", entry.event.kind());
+            self.report.problem(line, "impossible line", what);
         }
+        self.report.ended = match &entry.event {
+            Event::RunEnded { .. } => true,
+            Event::RunResumed { .. } | Event::RunForked { .. } => false,
+            _ => self.report.ended,
+        };
         match &entry.event {
             // What a fork began with says what its parent was asked; `run.json` says what the fork is.
             Event::RunStarted { spec, .. } | Event::RunForked { spec } => self.spec = Some(spec.clone()),
@@ -335,6 +340,20 @@ impl Proof {
         let notes: Vec<String> = missing.map(|log| format!("the session log {log} is not there")).collect();
         self.report.notes.extend(notes);
     }
+}
+
+/// A run that has ended is taken up again, or its checkpoints are seen to; everything else is done by a driver.
+fn may_follow_the_end(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::RunResumed { .. }
+            | Event::RunForked { .. }
+            | Event::CheckpointTaken { .. }
+            | Event::CheckpointDeleted { .. }
+            | Event::RestoreStarted { .. }
+            | Event::Noticed { .. }
+            | Event::Other(_)
+    )
 }
 
 fn name_of(problem: &ReadProblem) -> &'static str {

@@ -87,6 +87,16 @@ impl<W: Write + Send> Live<W> {
         self.timeline.totals()
     }
 
+    /// Takes in what happened before anybody looked; shows only whose run it is.
+    pub fn catch_up(&mut self, entries: &[Entry]) {
+        for (nth, entry) in entries.iter().enumerate() {
+            let text = self.timeline.entry(entry);
+            if nth == 0 {
+                self.write(&text);
+            }
+        }
+    }
+
     /// Whether the model's last words that were shown are this text.
     pub fn has_shown(&self, text: &str) -> bool {
         !self.gone && !text.trim().is_empty() && self.last_words.trim() == text.trim()

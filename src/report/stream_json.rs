@@ -47,6 +47,13 @@ impl<W: Write + Send> JsonOutput<W> {
         }
     }
 
+    /// Takes in what happened before anybody looked: the result is that of the whole run.
+    pub fn catch_up(&mut self, entries: &[Entry]) {
+        let mode = std::mem::replace(&mut self.mode, JsonMode::Single);
+        entries.iter().for_each(|entry| self.entry(entry));
+        self.mode = mode;
+    }
+
     /// Tells of a failure of the harness itself: what, because, hints.
     pub fn failure(&mut self, reason: ExitReason, what: &str, because: &[String], hints: &[String]) {
         let error = json!({ "what": what, "because": because, "hints": hints });

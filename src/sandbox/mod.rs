@@ -15,7 +15,7 @@ mod reach;
 mod secrets;
 
 pub use launch::{Launch, SUBCOMMAND};
-pub use reach::{ReachError, leave_token, reach};
+pub use reach::{ReachError, leave_token, left_token, reach};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

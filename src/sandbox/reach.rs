@@ -35,6 +35,12 @@ pub fn leave_token(run_dir: &Path, token: &str) -> io::Result<()> {
     file.write_all(token.as_bytes())
 }
 
+/// What [`leave_token`] left; None where there was no box.
+pub fn left_token(run_dir: &Path) -> Option<String> {
+    let token = fs::read_to_string(run_dir.join(TOKEN)).ok()?;
+    Some(token.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
 /// Connects to the guest of a run's box. The connection has no part in the logs: what it starts is a viewer's.
 ///
 /// # Errors
