@@ -49,11 +49,13 @@ pub(super) struct Prepared {
     again: Option<Again>,
 }
 
+/// Asks a person what became of a call.
+pub(super) type Asker = Box<dyn FnMut(&Doubt) -> Option<Said> + Send>;
+
 /// With what a run is taken up again.
 pub(super) struct Again {
     pub(super) resume: Resume,
-    /// Asks a person what became of a call.
-    pub(super) asks: Box<dyn FnMut(&Doubt) -> Option<Said> + Send>,
+    pub(super) asks: Asker,
 }
 
 /// A run that is over.
@@ -127,7 +129,7 @@ pub(super) fn prepare_again(
     run: RunDir,
     settings: &Settings,
     asked: AskedNew,
-    asks: Box<dyn FnMut(&Doubt) -> Option<Said> + Send>,
+    asks: Asker,
     place: &Place,
 ) -> Result<Prepared, Failure> {
     let model = model::open(&settings.model).map_err(|error| Failure::from(Trouble::from(error)))?;

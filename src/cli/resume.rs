@@ -190,7 +190,7 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
     let spec = &known.spec;
     let model = ModelArgs {
         model: Some(args.model.model.clone().unwrap_or_else(|| script_again(spec, place))),
-        base_url: args.model.base_url.clone(),
+        ..args.model.clone()
     };
     let sandbox = BoxArgs { dir: Some(spec.workspace.clone().into()), ..BoxArgs::default() };
     let flags = Flags {

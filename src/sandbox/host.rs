@@ -38,8 +38,13 @@ impl Backend for Host {
         launch::to_the_end(async move { host.start(spec).await }).await
     }
 
-    async fn find(&self, _spec: &BoxSpec) -> Result<Found, SandboxError> {
-        Ok(Found::Gone("it is not looked for yet".to_owned()))
+    async fn find(&self, spec: &BoxSpec) -> Result<Found, SandboxError> {
+        let (record, client) = match launch::reach_again(spec).await? {
+            Ok(found) => found,
+            Err(why) => return Ok(Found::Gone(why)),
+        };
+        let (facts, dir) = (facts(spec, &record), spec.run_dir.join("box"));
+        Ok(Found::Alive(Box::new(Running { facts, client, dir, record, cgroups: Cgroups::default(), listing: None })))
     }
 
     async fn discard(&self, _snapshot: &Snapshot) -> Vec<String> {

@@ -33,6 +33,7 @@ mod prompts;
 mod recorded;
 mod replay;
 mod responses;
+mod resume;
 mod sandbox_contract;
 mod sandbox_docker;
 mod sandbox_local;

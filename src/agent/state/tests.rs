@@ -237,7 +237,7 @@ fn an_interrupted_turn_gives_the_person_the_word() {
 
 fn resumed(max_turns: Option<u32>) -> Event {
     let asked = crate::domain::AskedNew { max_turns, ..Default::default() };
-    Event::RunResumed { epoch: 2, away_ms: 1, found: crate::domain::BoxReturn::Adopted, notes: Vec::new(), asked }
+    Event::RunResumed { epoch: 2, away_ms: 1, found: BoxReturn::Adopted, notes: Vec::new(), asked }
 }
 
 fn ended(reason: ExitReason) -> Event {

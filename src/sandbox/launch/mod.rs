@@ -85,6 +85,32 @@ pub(super) fn sweep_layers(state_dir: &Path, is_driven: IsDriven<'_>) -> Vec<Str
     swept.into_iter().map(|name| format!("the layer {name}")).collect()
 }
 
+/// Finds the box of a run whose driver has gone: its record, and a connection to its guest. One that was never whole is
+/// cleared away.
+///
+/// # Errors
+/// Why there is none, in words; or that what is left of it can't be had back, and then nothing is removed.
+pub(super) async fn reach_again(spec: &BoxSpec) -> Result<Result<(Record, Client), String>, SandboxError> {
+    let dir = spec.run_dir.join("box");
+    let Some(record) = Record::load(&dir) else { return Ok(Err("there is no record of it".to_owned())) };
+    match &record.process {
+        None => {
+            record.clear(&dir).await;
+            Ok(Err("it had not been made".to_owned()))
+        }
+        Some(process) if process.hold().is_none() => Err(SandboxError {
+            what: "the box of the run has ended".to_owned(),
+            because: Some("its first process is not there any more".to_owned()),
+            hint: None,
+        }),
+        Some(_) => {
+            let spec = BoxSpec { token: record.token.clone(), ..spec.clone() };
+            let client = reach(&dir, &spec, &record).await?;
+            Ok(Ok((record, client)))
+        }
+    }
+}
+
 /// Removes the boxes of runs that nobody drives, with walls or without.
 pub(super) async fn sweep(state_dir: &Path, is_driven: IsDriven<'_>) -> Vec<String> {
     let mut told = Vec::new();
