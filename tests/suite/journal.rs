@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use longhaul::domain::{Event, RunId};
+use longhaul::domain::{AskedNew, BoxReturn, Event, RunId};
 use longhaul::journal::{
     AppendError, DiskUse, Head, LockError, ReadError, ReadProblem, Reader, Recorder, ReopenError, RunState, RunStore,
     RunSummary, StoreError, new_run_id, verify,
@@ -154,7 +154,9 @@ fn a_torn_last_line_is_named_and_cut_off_when_the_run_goes_on() {
     assert_eq!((recorder.epoch(), reopened.lost), (2, 0));
     assert_eq!(torn.map(|torn| torn.line), Some(line));
     assert_eq!(fs::read(run.journal()).unwrap(), whole);
-    let entry = recorder.append(Event::UserSaid { text: "go on".into(), mail: None }).unwrap();
+    let (found, notes) = (BoxReturn::None, Vec::new());
+    let resumed = Event::RunResumed { epoch: 2, away_ms: 1, found, notes, asked: AskedNew::default() };
+    let entry = recorder.append(resumed).unwrap();
     assert_eq!(entry.seq, line - 1);
     drop(recorder);
     assert!(verify(run.path()).unwrap().is_sound());
