@@ -150,13 +150,6 @@ impl RunSummary {
                 let event: Ended = serde_json::from_str(line.event).ok()?;
                 self.state = RunState::Ended { verdict: event.verdict, reason: event.reason };
             }
-            Some("run_resumed") => self.state = RunState::Interrupted,
-            Some("run_forked") => {
-                let event: Started = serde_json::from_str(line.event).ok()?;
-                (self.title, self.model) = (event.spec.title, event.spec.model);
-                self.workspace = event.spec.workspace;
-                self.state = RunState::Interrupted;
-            }
             _ => {}
         }
         Some(())

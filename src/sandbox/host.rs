@@ -39,12 +39,7 @@ impl Backend for Host {
     }
 
     async fn find(&self, spec: &BoxSpec) -> Result<Found, SandboxError> {
-        let (record, client) = match launch::reach_again(spec).await? {
-            Ok(found) => found,
-            Err(why) => return Ok(Found::Gone(why)),
-        };
-        let (facts, dir) = (facts(spec, &record), spec.run_dir.join("box"));
-        Ok(Found::Alive(Box::new(Running { facts, client, dir, record, cgroups: Cgroups::default(), listing: None })))
+        launch::find(spec).await
     }
 
     async fn discard(&self, _snapshot: &Snapshot) -> Vec<String> {
@@ -80,6 +75,9 @@ impl Host {
         match reached {
             Ok(client) => {
                 let facts = facts(&spec, &record);
+                record.facts = Some(facts.clone());
+                // Without it a later driver can't find the box; this one has it all the same.
+                let _ = record.save(&dir);
                 Ok(Running::new(facts, client, dir, record, Cgroups::default(), None))
             }
             Err(error) => {

@@ -19,7 +19,7 @@ use self::record::Record;
 use self::running::Running;
 use super::layers::Store;
 use super::lifeline::{ControlSocket, open_dir};
-use super::{BoxSpec, IsDriven, Sandbox, SandboxError};
+use super::{BoxSpec, Found, IsDriven, Sandbox, SandboxError};
 use crate::domain::RunId;
 use crate::guest::Client;
 
@@ -85,29 +85,30 @@ pub(super) fn sweep_layers(state_dir: &Path, is_driven: IsDriven<'_>) -> Vec<Str
     swept.into_iter().map(|name| format!("the layer {name}")).collect()
 }
 
-/// Finds the box of a run whose driver has gone: its record, and a connection to its guest. One that was never whole is
-/// cleared away.
+/// Finds the box of a run whose driver has gone, where it is up. One that was never whole is cleared away.
 ///
 /// # Errors
-/// Why there is none, in words; or that what is left of it can't be had back, and then nothing is removed.
-pub(super) async fn reach_again(spec: &BoxSpec) -> Result<Result<(Record, Client), String>, SandboxError> {
+/// That what is left of it can't be had back; nothing is removed then.
+pub(super) async fn find(spec: &BoxSpec) -> Result<Found, SandboxError> {
     let dir = spec.run_dir.join("box");
-    let Some(record) = Record::load(&dir) else { return Ok(Err("there is no record of it".to_owned())) };
-    match &record.process {
-        None => {
-            record.clear(&dir).await;
-            Ok(Err("it had not been made".to_owned()))
+    let Some(record) = Record::load(&dir) else { return Ok(Found::Gone("there is no record of it".to_owned())) };
+    let lives = record.process.as_ref().is_some_and(|process| process.hold().is_some());
+    match (&record.facts, lives) {
+        (Some(facts), true) => {
+            let spec = BoxSpec { token: record.token.clone(), ..spec.clone() };
+            let client = reach(&dir, &spec, &record).await?;
+            let (facts, groups) = (facts.clone(), record.groups.clone());
+            Ok(Found::Alive(Box::new(Running::new(facts, client, dir, record, groups, None))))
         }
-        Some(process) if process.hold().is_none() => Err(SandboxError {
+        (None, _) => {
+            record.clear(&dir).await;
+            Ok(Found::Gone("it had not been made".to_owned()))
+        }
+        (Some(_), false) => Err(SandboxError {
             what: "the box of the run has ended".to_owned(),
             because: Some("its first process is not there any more".to_owned()),
             hint: None,
         }),
-        Some(_) => {
-            let spec = BoxSpec { token: record.token.clone(), ..spec.clone() };
-            let client = reach(&dir, &spec, &record).await?;
-            Ok(Ok((record, client)))
-        }
     }
 }
 

@@ -49,22 +49,7 @@ impl Backend for Local {
     }
 
     async fn find(&self, spec: &BoxSpec) -> Result<Found, SandboxError> {
-        let (record, client) = match launch::reach_again(spec).await? {
-            Ok(found) => found,
-            Err(why) => return Ok(Found::Gone(why)),
-        };
-        let facts = BoxFacts {
-            kind: SandboxKind::Local,
-            why: "it was there".to_owned(),
-            id: record.process.as_ref().map_or_else(String::new, |process| process.pid.to_string()),
-            image: None,
-            image_digest: None,
-            workspace: spec.workspace.display().to_string(),
-            workspace_mode: if spec.bind_workspace { "bind" } else { "overlay" }.to_owned(),
-            capabilities: Vec::new(),
-        };
-        let dir = spec.run_dir.join("box");
-        Ok(Found::Alive(Box::new(Running { facts, client, dir, record, cgroups: Cgroups::default(), listing: None })))
+        launch::find(spec).await
     }
 
     async fn discard(&self, snapshot: &Snapshot) -> Vec<String> {
