@@ -80,7 +80,7 @@ impl Backends {
             tried.push(Probe { kind, missing: None, capabilities: Vec::new() });
             spec.why = choose(wanted, image, &tried)?.why;
             match self.of(kind).create(&spec).await {
-                Ok(sandbox) => return Ok(set_up(sandbox, &spec, clock)),
+                Ok(sandbox) => return Ok(set_up_anew(sandbox, &spec, clock)),
                 Err(error) => tried.last_mut().expect("just pushed").missing = Some(error),
             }
         }
@@ -112,7 +112,7 @@ impl Backends {
             match self.of(kind).find(&spec).await? {
                 Found::Alive(sandbox) => return Ok(FoundBench::Alive(set_up(sandbox, &spec, clock))),
                 Found::Restarted(sandbox, why) => {
-                    return Ok(FoundBench::Restarted(set_up(sandbox, &spec, clock), why));
+                    return Ok(FoundBench::Restarted(set_up_anew(sandbox, &spec, clock), why));
                 }
                 Found::Gone(why) => gone.push(why),
             }
@@ -182,9 +182,14 @@ fn panicked(error: &tokio::task::JoinError) -> WorkbenchError {
     })
 }
 
-fn set_up(sandbox: Box<dyn Sandbox>, spec: &BoxSpec, clock: Arc<dyn Clock>) -> Workbench {
+fn set_up_anew(sandbox: Box<dyn Sandbox>, spec: &BoxSpec, clock: Arc<dyn Clock>) -> Workbench {
     // Without it nobody can look in; the run itself does not need it.
     let _ = leave_token(&spec.run_dir, &spec.token);
+    set_up(sandbox, spec, clock)
+}
+
+/// For a box that was found alive the token stays the one that it was started with.
+fn set_up(sandbox: Box<dyn Sandbox>, spec: &BoxSpec, clock: Arc<dyn Clock>) -> Workbench {
     let terminal = Terminal::new(
         sandbox.guest().clone(),
         TerminalOptions {

@@ -94,7 +94,10 @@ fn listen(control: &mut Control) -> io::Result<UnixListener> {
 }
 
 fn close_sessions(boss: &Rc<Supervisor>) {
-    keep::forget(boss);
+    // In a box of its own they go with the box, or are kept with it.
+    if !boss.setup.init {
+        keep::forget(boss);
+    }
     for session in boss.sessions.borrow().values() {
         session.close();
     }

@@ -4,6 +4,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::launch::cgroup::Cgroups;
+use super::launch::found::{Life, take_charge};
 use super::launch::record::Record;
 use super::launch::running::Running;
 use super::launch::step::{During, StepError};
@@ -39,7 +40,20 @@ impl Backend for Host {
     }
 
     async fn find(&self, spec: &BoxSpec) -> Result<Found, SandboxError> {
-        launch::find(spec).await
+        let dir = spec.run_dir.join("box");
+        let Some(record) = Record::load(&dir).filter(|record| record.uncontained) else {
+            return Ok(Found::Gone("nothing of the run works on the host itself".to_owned()));
+        };
+        let why = match take_charge(&dir, spec, record.clone(), SandboxKind::Host).await? {
+            Life::Answers(running) => return Ok(Found::Alive(Box::new(running))),
+            Life::Ended(why) => why,
+        };
+        let left = record.clear(&dir).await.left;
+        if !left.is_empty() {
+            return Ok(Found::Gone(format!("{why}; what is left of it: {}", left.join(", "))));
+        }
+        // The files are the host's own, and as they are.
+        Ok(Found::Restarted(self.create(spec).await?, why))
     }
 
     async fn discard(&self, _snapshot: &Snapshot) -> Vec<String> {
@@ -76,7 +90,7 @@ impl Host {
             Ok(client) => {
                 let facts = facts(&spec, &record);
                 record.facts = Some(facts.clone());
-                // Without it a later driver can't find the box; this one has it all the same.
+                // Without it a later driver knows less of it.
                 let _ = record.save(&dir);
                 Ok(Running::new(facts, client, dir, record, Cgroups::default(), None))
             }

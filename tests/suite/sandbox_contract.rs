@@ -12,8 +12,22 @@ use longhaul::sandbox::{Backend, BoxSpec, Limits, Network, Removal, Sandbox};
 
 /// A project, a home with secrets and a state directory, on a disk that boxes show.
 pub(crate) struct Bench {
-    place: tempfile::TempDir,
+    place: Place,
     run: RunId,
+}
+
+enum Place {
+    Own(tempfile::TempDir),
+    Lent(PathBuf),
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Own(dir) => dir.path(),
+            Self::Lent(path) => path,
+        }
+    }
 }
 
 impl Bench {
@@ -27,7 +41,7 @@ impl Bench {
         let place = tempfile::Builder::new().prefix("longhaul-test-").tempdir_in(parent).expect("a place to test in");
         fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
         let run = RunId::new(ulid::Ulid::generate().to_string()).expect("a ULID");
-        let bench = Self { place, run };
+        let bench = Self { place: Place::Own(place), run };
         for dir in [bench.workspace(), bench.home().join(".ssh"), bench.run_dir(), bench.state_dir()] {
             fs::create_dir_all(dir).expect("directories");
         }
@@ -37,6 +51,13 @@ impl Bench {
         fs::write(bench.home().join("notes.txt"), "plain\n").expect("a file");
         fs::write(bench.run_dir().join("journal.jsonl"), "SECRET-JOURNAL\n").expect("a file");
         bench
+    }
+
+    /// The bench of another process with that run's directory, which is not this one's to remove.
+    pub(crate) fn at(run_dir: &Path) -> Self {
+        let place = run_dir.ancestors().nth(3).expect("a bench has such a run");
+        let name = run_dir.file_name().and_then(|name| name.to_str()).expect("a run's name");
+        Self { place: Place::Lent(place.to_owned()), run: RunId::new(name).expect("a ULID") }
     }
 
     pub(crate) fn workspace(&self) -> PathBuf {

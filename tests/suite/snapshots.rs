@@ -1,10 +1,12 @@
 //! What every kind of box promises of snapshots, tried on real ones. Called by the tests of each backend.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use longhaul::domain::{Consistency, Snapshot};
-use longhaul::guest::{Client, OpenSession, Phase, RunCommand, Start, TermSize};
-use longhaul::sandbox::{Backend, BoxSpec, Sandbox, SnapshotWish};
+use longhaul::guest::{CheckCommand, Client, OpenSession, Phase, RunCommand, Start, TermSize};
+use longhaul::sandbox::changes::{Changes, Wanted};
+use longhaul::sandbox::{Backend, BoxSpec, Found, Sandbox, SnapshotWish};
 
 use crate::sandbox_contract::{Bench, close, open, run_in, said};
 
@@ -218,7 +220,7 @@ pub(crate) async fn shells_do_not_notice(backend: &dyn Backend, bench: &Bench, s
     let sandbox = open(backend, spec).await;
     let guest = sandbox.guest();
     let session: longhaul::domain::SessionName = longhaul::domain::SessionName::new("main").unwrap();
-    let env = std::collections::BTreeMap::new();
+    let env = BTreeMap::new();
     let main = OpenSession { session: session.clone(), shell: None, cwd: None, env, size: TermSize::default() };
     guest.open(main).await.unwrap();
     let line = "set -m; sleep 1000 & sleep 1001 & kill -STOP %2; sh -c 'while :; do :; done' & sleep 1.5; jobs; kill %1 %3; kill -9 %2";
@@ -237,6 +239,102 @@ pub(crate) async fn shells_do_not_notice(backend: &dyn Backend, bench: &Bench, s
     assert!(says("Running", "sleep 1000") && says("Running", "done'") && says("Stopped", "sleep 1001"), "{text}");
     assert!(!says("Stopped", "sleep 1000") && !says("Stopped", "done'"), "{text}");
     close(sandbox.as_ref()).await;
+}
+
+/// A driver that has gone is followed by another one, which finds the box and all that runs in it.
+pub(crate) async fn a_box_is_found_as_it_is(backend: &dyn Backend, spec: &BoxSpec) {
+    let Found::Gone(why) = look_for(backend, spec).await else { panic!("there is no box yet") };
+    assert!(!why.is_empty());
+    let sandbox = open(backend, spec).await;
+    let facts = sandbox.facts().clone();
+    said(sandbox.guest(), "echo work >work.txt").await;
+    let check = CheckCommand { id: "long".to_owned(), cwd: None, env: BTreeMap::new(), timeout_ms: 600_000 };
+    sandbox.guest().check(check.clone(), b"until test -e go; do sleep 0.05; done; echo gone on").await.unwrap();
+    drop(sandbox);
+
+    // Every driver has a token of its own.
+    let next = BoxSpec { token: "another".to_owned(), ..spec.clone() };
+    let Found::Alive(sandbox) = look_for(backend, &next).await else { panic!("it is up") };
+    assert_eq!(*sandbox.facts(), facts);
+    let start = sandbox.guest().check(check, b"echo a second time").await.unwrap();
+    assert!(matches!(start, Start::Known(_)), "{start:?}");
+    said(sandbox.guest(), "cat work.txt; touch go").await;
+    let (state, output) = sandbox.guest().ended("long").await.unwrap();
+    assert_eq!(output.as_deref(), Some(&b"gone on\n"[..]), "{state:?}");
+    close(sandbox.as_ref()).await;
+}
+
+/// A box that has ended is started again with its files, and what ran in it is known to be lost.
+pub(crate) async fn a_box_that_was_killed_is_started_again(
+    backend: &dyn Backend,
+    bench: &Bench,
+    spec: &BoxSpec,
+    kill: impl AsyncFn(&dyn Sandbox),
+) {
+    let mut from = None;
+    for round in 1..=2 {
+        let sandbox = match from.take() {
+            None => open(backend, spec).await,
+            Some(sandbox) => sandbox,
+        };
+        let guest = sandbox.guest();
+        let id = format!("long{round}");
+        said(guest, &format!("echo {round} >>work.txt; echo {round} >>/tmp/more.txt; echo {round} >>$HOME/home.txt"))
+            .await;
+        let check = CheckCommand { id: id.clone(), cwd: None, env: BTreeMap::new(), timeout_ms: 600_000 };
+        guest.check(check, b"echo begun; sleep 1000").await.unwrap();
+        guest.growth("checks.log", 0).await.ok();
+        kill(sandbox.as_ref()).await;
+        drop(sandbox);
+        let Found::Restarted(sandbox, why) = look_for(backend, spec).await else { panic!("its files are there") };
+        assert!(!why.is_empty());
+        let all: String = (1..=round).map(|round| format!("{round}\n")).collect();
+        let found = said(sandbox.guest(), "cat work.txt /tmp/more.txt $HOME/home.txt").await;
+        assert_eq!(found, format!("{all}{all}{all}").trim_end());
+        let state = sandbox.guest().command(&id).await.unwrap();
+        assert!(matches!(state.phase, Phase::Lost), "{state:?}");
+        from = Some(sandbox);
+    }
+    // What it changed is told against the host as it was at the very first start, over all its layers.
+    let changes = || {
+        let wanted = Wanted { run_dir: spec.run_dir.clone(), workspace: bench.workspace(), started_ns: None };
+        let changes = Changes::read(&wanted).unwrap();
+        let shown =
+            |change: &longhaul::sandbox::changes::Change| format!("{} {}", change.kind.word(), change.path.display());
+        changes.list.iter().map(shown).collect::<Vec<_>>()
+    };
+    let sandbox = from.unwrap();
+    said(sandbox.guest(), "rm input.txt").await;
+    assert_eq!(changes(), ["deleted input.txt", "added work.txt"]);
+    close(sandbox.as_ref()).await;
+    assert_eq!(changes(), ["deleted input.txt", "added work.txt"]);
+}
+
+/// A snapshot of a box that goes takes it as it is.
+pub(crate) async fn the_last_snapshot_is_the_box(backend: &dyn Backend, bench: &Bench, spec: &BoxSpec) {
+    let sandbox = open(backend, spec).await;
+    said(sandbox.guest(), EVERY_KIND).await;
+    said(sandbox.guest(), "echo temporary >/tmp/file; echo home >$HOME/new.txt").await;
+    let before = said(sandbox.guest(), DESCRIBE).await;
+    let snapshot = keep(sandbox.as_ref(), &SnapshotWish { last: true, ..wish(bench, "end") }).await;
+    assert_eq!(snapshot.consistency, Consistency::Stopped);
+    close(sandbox.as_ref()).await;
+    let again = open(backend, &from(bench, &snapshot)).await;
+    assert_eq!(said(again.guest(), DESCRIBE).await, before);
+    assert_eq!(said(again.guest(), "cat /tmp/file $HOME/new.txt").await, "temporary\nhome");
+    close(again.as_ref()).await;
+    // The run itself goes on from there in the place of its first box.
+    let anew = open(backend, &BoxSpec { from: Some(snapshot), ..spec.clone() }).await;
+    assert_eq!(said(anew.guest(), DESCRIBE).await, before);
+    close(anew.as_ref()).await;
+}
+
+/// Looks for the run's box, which must be possible.
+pub(crate) async fn look_for(backend: &dyn Backend, spec: &BoxSpec) -> Found {
+    match backend.find(spec).await {
+        Ok(found) => found,
+        Err(error) => panic!("{error}: {:?}; hint: {:?}", error.because, error.hint),
+    }
 }
 
 async fn log_of(guest: &Client, log: &str) -> String {

@@ -9,6 +9,7 @@ pub(in crate::sandbox) mod beneath;
 mod check;
 mod copied;
 mod runs_itself;
+mod strata;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ pub(in crate::sandbox) mod upper;
 mod write;
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -27,10 +28,10 @@ pub(super) use self::base::{LIST, Listing, Maker, OPENED};
 use self::beneath::Beneath;
 pub use self::beneath::{Meta, Node};
 pub use self::check::{Consent, Plan, Standing, plan};
+use self::strata::Stratum;
 pub(super) use self::system::{FILE as SYSTEM, note as note_system};
 pub use self::system::{SystemChange, SystemChanges, system_changes};
-use super::launch::record::{KEPT, Record};
-use super::launch::wire::{Layer, WORKSPACE_KEY};
+use super::launch::record::Record;
 
 /// Where a copied workspace is brought out to, below the box's directory.
 const TAR: &str = "u/workspace.tar";
@@ -165,7 +166,7 @@ impl Changes {
             changes.notes.push("the box is up: what it changes meanwhile may be missing".to_owned());
         }
         let opened_ns = opened.as_ref().map(|opened| opened.at_ns).or(wanted.started_ns);
-        let layers = layers(&dir, &changes.workspace);
+        let layers = strata::of_workspace(&dir, &changes.workspace);
         if dir.join(TAR).exists() {
             let base = Base::load(&dir, opened_ns, None);
             changes.read_tar(&dir.join(TAR), &base)?;
@@ -204,20 +205,26 @@ impl Changes {
         }
     }
 
-    fn read_layers(&mut self, dir: &Path, layers: &[Layer]) -> Result<(), ChangesError> {
-        for layer in layers {
-            let path = dir.join("u").join(&layer.key);
-            let failed = |source: io::Error| match source.kind() {
-                io::ErrorKind::NotFound => ChangesError::NotHere,
-                _ => ChangesError::Box { path: path.clone(), source },
-            };
-            let tree = Beneath::open(&path).map_err(failed)?;
-            let Some((upper, below)) = upper::Start::of(&layer.at, &self.workspace) else { continue };
+    fn read_layers(&mut self, dir: &Path, strata: &[Stratum]) -> Result<(), ChangesError> {
+        for stratum in strata {
+            let mut uppers = Vec::new();
+            for path in &stratum.dirs {
+                match Beneath::open(path) {
+                    Ok(tree) => uppers.push(tree),
+                    // Of several, those that nothing was written to may be missing.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound && stratum.dirs.len() > 1 => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ChangesError::NotHere),
+                    Err(source) => return Err(ChangesError::Box { path: path.clone(), source }),
+                }
+            }
+            let Some((upper, below)) = upper::Start::of(&stratum.at, &self.workspace) else { continue };
             let marks = upper::Marks::of(dir);
-            let index = self.layers.len();
-            let walk = upper::Walk { upper: &tree, host: &self.host, marks, layer: index };
-            walk.run(&upper, &below, &mut self.list).map_err(failed)?;
-            self.layers.push(tree);
+            let walk = upper::Walk { uppers: &uppers, host: &self.host, marks, first: self.layers.len() };
+            walk.run(&upper, &below, &mut self.list).map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => ChangesError::NotHere,
+                _ => ChangesError::Box { path: stratum.dirs.first().unwrap_or(&stratum.at).clone(), source },
+            })?;
+            self.layers.extend(uppers);
         }
         Ok(())
     }
@@ -378,16 +385,4 @@ fn is_equal(one: &Content, other: &Content) -> io::Result<bool> {
 /// Whether something of a box is still there to be removed.
 fn is_up(dir: &Path) -> bool {
     Record::load(dir).is_some() || dir.join("control").exists()
-}
-
-/// The layers that hold changes of the workspace: as listed at the box's end, or as the box that is up has them.
-fn layers(dir: &Path, workspace: &Path) -> Vec<Layer> {
-    if let Some(kept) = fs::read(dir.join(KEPT)).ok().and_then(|json| serde_json::from_slice(&json).ok()) {
-        return kept;
-    }
-    if let Some(record) = Record::load(dir) {
-        return record.kept().cloned().collect();
-    }
-    let layer = Layer { at: workspace.to_owned(), key: WORKSPACE_KEY.to_owned() };
-    if dir.join("u").join(WORKSPACE_KEY).is_dir() { vec![layer] } else { Vec::new() }
 }

@@ -8,10 +8,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::beneath::Beneath;
+use super::strata::{Side, Stratum, of_record};
 use super::upper::{Marks, Walk};
 use super::{Change, is_up};
 use crate::sandbox::launch::record::Record;
-use crate::sandbox::launch::wire::Layer;
 
 /// The list, below the box's directory.
 pub(in crate::sandbox) const FILE: &str = "system.json";
@@ -60,12 +60,13 @@ impl SystemChanges {
     }
 }
 
-/// Lists what is in the layers that are about to be removed.
+/// Lists what is in the layers of a box that is about to be removed.
 ///
 /// # Errors
 /// When the list can't be written.
-pub(in crate::sandbox) fn note(dir: &Path, layers: &[&Layer]) -> io::Result<()> {
-    SystemChanges::of(read(dir, layers)).save(dir)
+pub(in crate::sandbox) fn note(dir: &Path, record: &Record) -> io::Result<()> {
+    let strata = of_record(dir, record, Side::System);
+    if strata.is_empty() { Ok(()) } else { SystemChanges::of(read(dir, &strata)).save(dir) }
 }
 
 /// What the run's box changed outside the workspace; None where nothing of it is known.
@@ -75,22 +76,21 @@ pub fn system_changes(run_dir: &Path) -> Option<SystemChanges> {
         return Some(noted);
     }
     let record = Record::load(&dir).filter(|_| is_up(&dir))?;
-    let others: Vec<&Layer> = record.others().collect();
-    (!others.is_empty()).then(|| SystemChanges::of(read(&dir, &others)))
+    let strata = of_record(&dir, &record, Side::System);
+    (!strata.is_empty()).then(|| SystemChanges::of(read(&dir, &strata)))
 }
 
-fn read(dir: &Path, layers: &[&Layer]) -> Vec<SystemChange> {
+fn read(dir: &Path, strata: &[Stratum]) -> Vec<SystemChange> {
     let mut found = Vec::new();
-    for layer in layers.iter().filter(|layer| !FRESH.iter().any(|fresh| layer.at == Path::new(fresh))) {
-        let (Ok(upper), Ok(host)) = (Beneath::open(&dir.join("u").join(&layer.key)), Beneath::open(&layer.at)) else {
-            continue;
-        };
+    for stratum in strata.iter().filter(|stratum| !FRESH.iter().any(|fresh| stratum.at == Path::new(fresh))) {
+        let uppers: Vec<Beneath> = stratum.dirs.iter().filter_map(|dir| Beneath::open(dir).ok()).collect();
+        let Ok(host) = Beneath::open(&stratum.at) else { continue };
         let mut changes: Vec<Change> = Vec::new();
-        let walk = Walk { upper: &upper, host: &host, marks: Marks::of(dir), layer: 0 };
+        let walk = Walk { uppers: &uppers, host: &host, marks: Marks::of(dir), first: 0 };
         // A list that is not whole is better than none.
         let _ = walk.run(Path::new(""), Path::new(""), &mut changes);
         found.extend(changes.iter().map(|change| SystemChange {
-            path: layer.at.join(&change.path).to_string_lossy().into_owned(),
+            path: stratum.at.join(&change.path).to_string_lossy().into_owned(),
             kind: change.kind.word().to_owned(),
             size_bytes: change.new.as_ref().filter(|new| new.node == super::Node::File).map(|new| new.size_bytes),
         }));

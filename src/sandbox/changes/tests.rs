@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
 use super::*;
+use crate::sandbox::launch::record::KEPT;
+use crate::sandbox::launch::wire::{Layer, WORKSPACE_KEY};
 
 /// A file system, as small as can be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +111,7 @@ impl Stage {
     }
 
     fn run(&self) -> PathBuf {
-        self.place.path().join("run")
+        self.place.path().join("state/runs/run")
     }
 
     fn work(&self) -> PathBuf {
@@ -133,6 +135,28 @@ impl Stage {
         let layers = [Layer { at: self.work().canonicalize().expect("there"), key: WORKSPACE_KEY.to_owned() }];
         let json = serde_json::to_vec(&layers).expect("plain data");
         fs::write(self.run().join("box").join(KEPT), json).expect("written");
+    }
+
+    /// Leaves a box that has made `trees` out of `base`, one after the other, and was kept after each but the last.
+    fn leave_stack(&self, base: &Tree, trees: &[Tree], anew: &mut impl FnMut() -> bool) {
+        let part = Layer { at: self.work().canonicalize().expect("there"), key: WORKSPACE_KEY.to_owned() };
+        let rootful = rustix::process::geteuid().is_root();
+        let (mut below, mut from) = (base, Vec::new());
+        for (nth, tree) in trees.iter().enumerate() {
+            if nth + 1 == trees.len() {
+                lay(below, tree, &self.run().join("box/u/workspace"), anew);
+                continue;
+            }
+            let dir = self.place.path().join(format!("state/layers/run-k{nth}"));
+            fs::create_dir_all(dir.join("files")).expect("directories");
+            lay(below, tree, &dir.join("files/workspace"), anew);
+            let meta = serde_json::json!({"parts": [part], "rootful": rootful, "boot_id": ""});
+            fs::write(dir.join("meta.json"), meta.to_string()).expect("written");
+            below = tree;
+            from.insert(0, format!("run-k{nth}"));
+        }
+        let kept = serde_json::json!({"layers": [part], "from": from});
+        fs::write(self.run().join("box").join(KEPT), kept.to_string()).expect("written");
     }
 
     fn leave_tar(&self, new: &Tree) {
@@ -182,6 +206,23 @@ proptest! {
         prop_assert!(plan.standings.iter().all(|standing| *standing == Standing::Clear), "{:?}", plan);
         prop_assert_eq!(read(&stage.work()), new);
         // Nothing is left to do.
+        prop_assert_eq!(stage.changes().list.len(), 0);
+    }
+
+    #[test]
+    fn layers_on_top_of_each_other_come_to_the_host_as_the_kernel_shows_them(
+        base in any_root(),
+        trees in prop::collection::vec(any_root(), 1..=4),
+        anew in prop::collection::vec(any::<bool>(), 1..6),
+    ) {
+        let stage = Stage::of(&base);
+        stage.open();
+        stage.leave_stack(&base, &trees, &mut turns(&anew));
+        let new = trees.last().expect("at least one");
+        let changes = stage.changes();
+        prop_assert_eq!(changes.list.is_empty(), base == *new);
+        stage.apply(&changes);
+        prop_assert_eq!(&read(&stage.work()), new);
         prop_assert_eq!(stage.changes().list.len(), 0);
     }
 

@@ -1,6 +1,8 @@
-//! Reads the layer that an overlay wrote to, the way the kernel marks it: a character device 0:0 hides what is below, a
+//! Reads the layers that overlays wrote to, one on top of the other, the way the kernel marks it: a character device 0:0 hides what is below, a
 //! directory marked opaque hides all that is below it, and everything else is there in full.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -44,73 +46,105 @@ impl Start {
     }
 }
 
-/// A walk through one layer, beside the host.
+/// A walk through the layers of one directory, beside the host.
 pub(super) struct Walk<'a> {
-    /// The layer.
-    pub(super) upper: &'a Beneath,
+    /// The layers, from the top down.
+    pub(super) uppers: &'a [Beneath],
     /// The host's workspace.
     pub(super) host: &'a Beneath,
     /// Which attributes count.
     pub(super) marks: Marks,
-    /// The layer's number.
-    pub(super) layer: usize,
+    /// The number of the topmost layer.
+    pub(super) first: usize,
 }
 
-/// A directory of both trees that is to be compared.
+/// A directory of the layers and of the host that is to be compared.
 struct Pair {
     upper: PathBuf,
     host: PathBuf,
-    /// Whether a directory above is opaque: then this one is too, though it need not be marked.
+    sight: Sight,
+}
+
+/// Which layers can be seen at a path, as the kernel sees them.
+#[derive(Debug, Clone, Default)]
+struct Sight {
+    /// Their numbers among the layers, from the top down.
+    layers: Vec<usize>,
+    /// Whether one of them hides the host's: by a mark, or by something that is no directory.
     opaque: bool,
 }
 
 impl Walk<'_> {
-    /// Compares the layer from `upper` on with the host from `below` on.
+    /// Compares the layers from `upper` on with the host from `below` on.
     ///
     /// # Errors
-    /// When the layer's own directory can't be read.
+    /// When the layers' own directory can't be read.
     pub(super) fn run(&self, upper: &Path, below: &Path, out: &mut Vec<Change>) -> io::Result<()> {
-        if self.upper.stat(upper)?.is_none() {
-            return Ok(());
+        let above = Sight { layers: (0..self.uppers.len()).collect(), opaque: false };
+        let mut sight = self.sight(&above, Path::new(""))?;
+        let mut at = PathBuf::new();
+        for step in upper.components() {
+            at.push(step);
+            sight = self.sight(&sight, &at)?;
         }
-        let is_opaque = |path: &Path| self.upper.dir(path).is_ok_and(|dir| self.is_opaque(&dir));
-        let opaque = upper.ancestors().skip(1).any(is_opaque);
-        let mut open = vec![Pair { upper: upper.to_owned(), host: below.to_owned(), opaque }];
-        self.upper.dir(upper)?;
+        let Some(top) = sight.layers.first() else { return Ok(()) };
+        self.uppers[*top].dir(upper)?;
+        let mut open = vec![Pair { upper: upper.to_owned(), host: below.to_owned(), sight }];
         while let Some(pair) = open.pop() {
-            let dir = match self.upper.dir(&pair.upper) {
-                Ok(dir) => dir,
-                Err(error) => {
-                    out.push(unreadable(&pair.host, &error));
-                    continue;
-                }
-            };
-            self.directory(&dir, &pair, &mut open, out)?;
+            if let Err(error) = self.directory(&pair, &mut open, out) {
+                out.push(unreadable(&pair.host, &error));
+            }
         }
         Ok(())
     }
 
-    fn directory(&self, dir: &OpenDir, pair: &Pair, open: &mut Vec<Pair>, out: &mut Vec<Change>) -> io::Result<()> {
+    /// Which of the layers that can be seen above `path` can be seen at it.
+    fn sight(&self, above: &Sight, path: &Path) -> io::Result<Sight> {
+        let mut sight = Sight { layers: Vec::new(), opaque: above.opaque };
+        for layer in &above.layers {
+            let Some(stat) = self.uppers[*layer].stat(path)? else { continue };
+            if Meta::of(&stat).node != Node::Directory {
+                sight.opaque = true;
+                break;
+            }
+            sight.layers.push(*layer);
+            if self.uppers[*layer].dir(path).is_ok_and(|dir| self.is_opaque(&dir)) {
+                sight.opaque = true;
+                break;
+            }
+        }
+        Ok(sight)
+    }
+
+    fn directory(&self, pair: &Pair, open: &mut Vec<Pair>, out: &mut Vec<Change>) -> io::Result<()> {
         // None where the host has no such directory, or may not be read: then there is nothing to hide either.
         let host = self.host.dir(&pair.host).ok();
-        let opaque = pair.opaque || self.is_opaque(dir);
-        let names = dir.names()?;
-        for name in &names {
-            let Some(stat) = dir.stat(name)? else { continue };
+        let mut found = BTreeMap::new();
+        for layer in &pair.sight.layers {
+            let dir = self.uppers[*layer].dir(&pair.upper)?;
+            for name in dir.names()? {
+                if let Entry::Vacant(place) = found.entry(name) {
+                    let Some(stat) = dir.stat(place.key())? else { continue };
+                    place.insert((*layer, stat));
+                }
+            }
+        }
+        for (name, (layer, stat)) in &found {
             let path = join(&pair.host, name);
             let old = host.as_ref().and_then(|host| host.stat(name).ok().flatten());
-            if is_whiteout(&stat) {
+            if is_whiteout(stat) {
                 self.deleted(&path, old.as_ref(), out);
                 continue;
             }
             let inside = join(&pair.upper, name);
-            self.entry(&path, &inside, &stat, old.as_ref(), out);
-            if Meta::of(&stat).node == Node::Directory {
-                open.push(Pair { upper: inside, host: path, opaque });
+            self.entry(&path, (*layer, &inside), stat, old.as_ref(), out);
+            if Meta::of(stat).node == Node::Directory {
+                let sight = self.sight(&pair.sight, &inside)?;
+                open.push(Pair { upper: inside, host: path, sight });
             }
         }
-        if let Some(host) = host.filter(|_| opaque) {
-            for name in host.names()?.iter().filter(|name| names.binary_search(name).is_err()) {
+        if let Some(host) = host.filter(|_| pair.sight.opaque) {
+            for name in host.names()?.iter().filter(|name| !found.contains_key(*name)) {
                 let old = host.stat(name)?;
                 self.deleted(&join(&pair.host, name), old.as_ref(), out);
             }
@@ -124,22 +158,30 @@ impl Walk<'_> {
     }
 
     /// Notes one entry, unless it is as on the host.
-    fn entry(&self, path: &Path, inside: &Path, stat: &Stat, old: Option<&Stat>, out: &mut Vec<Change>) {
+    fn entry(
+        &self,
+        path: &Path,
+        (layer, inside): (usize, &Path),
+        stat: &Stat,
+        old: Option<&Stat>,
+        out: &mut Vec<Change>,
+    ) {
+        let upper = &self.uppers[layer];
         let mut new = Meta::of(stat);
-        let mut trouble = self.misplaced(inside, &new);
+        let mut trouble = misplaced(upper, inside, &new);
         if new.node == Node::Link {
-            match self.upper.target(inside) {
+            match upper.target(inside) {
                 Ok(target) => new.target = Some(target),
                 Err(error) => trouble = Some(format!("its target can't be read: {error}")),
             }
         }
         let content = match new.node {
-            Node::File => Place::Layer(self.layer, inside.to_owned()),
+            Node::File => Place::Layer(self.first + layer, inside.to_owned()),
             _ => Place::None,
         };
         let contents = |_: &Meta| {
             let of = |file: fs::File| file.metadata().map(|meta| Content { file, from: 0, length: meta.size() });
-            is_equal(&self.upper.file(inside).and_then(of)?, &self.host.file(path).and_then(of)?)
+            is_equal(&upper.file(inside).and_then(of)?, &self.host.file(path).and_then(of)?)
         };
         let compared = compare(self.host, path, &new, old, contents);
         let Some((kind, old_meta)) = compared else { return };
@@ -156,13 +198,6 @@ impl Walk<'_> {
             mark: old.map(Mark::of),
             content,
         });
-    }
-
-    /// What this program's own overlays never hold, since it switches it off, but an engine's might.
-    fn misplaced(&self, inside: &Path, new: &Meta) -> Option<String> {
-        let says = |name| self.upper.dir(inside).ok().and_then(|dir| dir.attribute(name)).is_some();
-        (new.node == Node::Directory && says(c"trusted.overlay.redirect"))
-            .then(|| "it was renamed in the box in a way that only the kernel can follow".to_owned())
     }
 
     /// Notes that the box has removed what the host has at `path`, and all below it.
@@ -188,6 +223,13 @@ impl Walk<'_> {
             self.deleted(&join(path, &name), old.as_ref(), out);
         }
     }
+}
+
+/// What this program's own overlays never hold, since it switches it off, but an engine's might.
+fn misplaced(upper: &Beneath, inside: &Path, new: &Meta) -> Option<String> {
+    let says = |name| upper.dir(inside).ok().and_then(|dir| dir.attribute(name)).is_some();
+    (new.node == Node::Directory && says(c"trusted.overlay.redirect"))
+        .then(|| "it was renamed in the box in a way that only the kernel can follow".to_owned())
 }
 
 /// A path that is gone.

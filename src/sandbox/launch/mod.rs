@@ -2,9 +2,11 @@
 
 pub(super) mod cgroup;
 pub(super) mod env;
+pub(super) mod found;
 pub(super) mod mountinfo;
 pub(super) mod record;
 pub(super) mod running;
+pub(super) mod seal;
 mod snapshot;
 pub(super) mod start;
 pub(super) mod step;
@@ -19,7 +21,7 @@ use self::record::Record;
 use self::running::Running;
 use super::layers::Store;
 use super::lifeline::{ControlSocket, open_dir};
-use super::{BoxSpec, Found, IsDriven, Sandbox, SandboxError};
+use super::{BoxSpec, IsDriven, Sandbox, SandboxError};
 use crate::domain::RunId;
 use crate::guest::Client;
 
@@ -68,7 +70,7 @@ pub(super) async fn reach(dir: &Path, spec: &BoxSpec, record: &Record) -> Result
     let logs = logs.map_err(|error| failed(error.to_string()))?;
     let lifeline = ControlSocket { dir: dir.to_owned(), sessions, process: record.process.clone() };
     let stream = start::connect(dir).map_err(|error| failed(error.to_string()))?;
-    let greeted = Client::connect(stream, &spec.token, Some(logs));
+    let greeted = Client::connect(stream, &record.token, Some(logs));
     match tokio::time::timeout(Duration::from_secs(10), greeted).await {
         Ok(Ok(client)) => Ok(client.mended_by(lifeline)),
         Ok(Err(error)) => Err(failed(error.to_string())),
@@ -83,33 +85,6 @@ pub(super) fn sweep_layers(state_dir: &Path, is_driven: IsDriven<'_>) -> Vec<Str
     let driven: BTreeSet<String> = runs.filter(|run| is_driven(run)).map(|run| run.short()).collect();
     let swept = Store::of(state_dir).sweep(state_dir, &|run| !driven.contains(run));
     swept.into_iter().map(|name| format!("the layer {name}")).collect()
-}
-
-/// Finds the box of a run whose driver has gone, where it is up. One that was never whole is cleared away.
-///
-/// # Errors
-/// That what is left of it can't be had back; nothing is removed then.
-pub(super) async fn find(spec: &BoxSpec) -> Result<Found, SandboxError> {
-    let dir = spec.run_dir.join("box");
-    let Some(record) = Record::load(&dir) else { return Ok(Found::Gone("there is no record of it".to_owned())) };
-    let lives = record.process.as_ref().is_some_and(|process| process.hold().is_some());
-    match (&record.facts, lives) {
-        (Some(facts), true) => {
-            let spec = BoxSpec { token: record.token.clone(), ..spec.clone() };
-            let client = reach(&dir, &spec, &record).await?;
-            let (facts, groups) = (facts.clone(), record.groups.clone());
-            Ok(Found::Alive(Box::new(Running::new(facts, client, dir, record, groups, None))))
-        }
-        (None, _) => {
-            record.clear(&dir).await;
-            Ok(Found::Gone("it had not been made".to_owned()))
-        }
-        (Some(_), false) => Err(SandboxError {
-            what: "the box of the run has ended".to_owned(),
-            because: Some("its first process is not there any more".to_owned()),
-            hint: None,
-        }),
-    }
 }
 
 /// Removes the boxes of runs that nobody drives, with walls or without.

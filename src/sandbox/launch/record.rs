@@ -113,11 +113,8 @@ impl Record {
 
     fn remove_files(&self, dir: &Path) -> Vec<String> {
         let kept: Vec<&Layer> = self.kept().collect();
-        let others: Vec<&Layer> = self.others().collect();
         let mut left = Vec::new();
-        if !others.is_empty()
-            && let Err(error) = note_system(dir, &others)
-        {
+        if let Err(error) = note_system(dir, self) {
             left.push(format!("the list of what was changed outside the workspace: {error}"));
         }
         let mut remove = |path: &Path| {
@@ -136,7 +133,11 @@ impl Record {
         names(dir).filter(|path| !stays(path)).for_each(|path| remove(&path));
         if kept.is_empty() {
             remove(&uppers);
-        } else if let Err(error) = self.note_kept(dir, &kept) {
+        }
+        let stands = !self.from.is_empty() && !self.written_through;
+        if (stands || !kept.is_empty())
+            && let Err(error) = self.note_kept(dir, &kept)
+        {
             left.push(format!("the list of layers: {error}"));
         }
         if left.is_empty() {
@@ -159,26 +160,26 @@ impl Record {
 
     /// The layers that hold changes of the workspace.
     pub(in crate::sandbox) fn kept(&self) -> impl Iterator<Item = &Layer> {
-        self.layers.iter().filter(|layer| self.is_kept(layer))
+        let is_kept = |layer: &&Layer| holds_workspace(&self.layers, &self.workspace, self.written_through, layer);
+        self.layers.iter().filter(is_kept)
     }
+}
 
-    /// The layers that hold changes of everything else.
-    pub(in crate::sandbox) fn others(&self) -> impl Iterator<Item = &Layer> {
-        self.layers.iter().filter(|layer| !self.is_kept(layer))
+/// Whether one of those layers holds changes of the workspace.
+pub(in crate::sandbox) fn holds_workspace(
+    layers: &[Layer],
+    workspace: &Path,
+    written_through: bool,
+    layer: &Layer,
+) -> bool {
+    let own = |layer: &Layer| layer.key.starts_with(super::wire::WORKSPACE_KEY);
+    if layers.iter().any(own) {
+        return own(layer);
     }
-
-    fn is_kept(&self, layer: &Layer) -> bool {
-        let own = |layer: &Layer| layer.key.starts_with(super::wire::WORKSPACE_KEY);
-        if self.layers.iter().any(own) {
-            return own(layer);
-        }
-        // The deepest one above the workspace, and all below it.
-        let above = self.layers.iter().filter(|layer| self.workspace.starts_with(&layer.at));
-        let deepest = above.max_by_key(|layer| layer.at.as_os_str().len());
-        !self.written_through
-            && (deepest == Some(layer) || layer.at.starts_with(&self.workspace))
-            && layer.key != "root"
-    }
+    // The deepest one above the workspace, and all below it.
+    let above = layers.iter().filter(|layer| workspace.starts_with(&layer.at));
+    let deepest = above.max_by_key(|layer| layer.at.as_os_str().len());
+    !written_through && (deepest == Some(layer) || layer.at.starts_with(workspace)) && layer.key != "root"
 }
 
 /// Writes a file, whole or not at all.
@@ -278,8 +279,7 @@ mod tests {
         let layers =
             vec![layer("/", "root"), layer("/home", "m1"), layer("/home/ada/project/data", "m2"), layer("/usr", "m3")];
         let record = record(layers.clone());
-        let kept: Vec<_> =
-            layers.iter().filter(|layer| record.is_kept(layer)).map(|layer| layer.key.as_str()).collect();
+        let kept: Vec<_> = record.kept().map(|layer| layer.key.as_str()).collect();
         assert_eq!(kept, ["m1", "m2"]);
     }
 }

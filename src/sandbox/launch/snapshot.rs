@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::running::SharedRecord;
+use super::seal::{end, seal};
 use crate::domain::{Consistency, SandboxKind, Snapshot};
 use crate::guest::{Client, Frozen, GuestError, Thawed};
 use crate::sandbox::changes::{LIST, OPENED};
@@ -39,7 +40,8 @@ impl Keeper {
                 hint: Some("use `--sandbox local` or `--sandbox docker` to have checkpoints".to_owned()),
             });
         }
-        let Taken { mut kept, consistency } = self.take(wish).await?;
+        let taken = if wish.last { self.seal(wish).await } else { self.take(wish).await };
+        let Taken { mut kept, consistency } = taken?;
         if record.written_through {
             kept.left_out.push(format!("{}: written through to the host", record.workspace.display()));
         }
@@ -81,6 +83,20 @@ impl Keeper {
         // Only costs time if it is not known later.
         let _ = record.save(&self.dir);
         Ok(Taken { kept, consistency })
+    }
+
+    /// Ends the box and takes its layers as they are.
+    async fn seal(&self, wish: &SnapshotWish) -> Result<Taken, SandboxError> {
+        let process = self.record.lock().process.clone();
+        end(&self.client, process.as_ref()).await.map_err(|error| not_kept(&error))?;
+        let (dir, shared, name) = (self.dir.clone(), self.record.clone(), wish.layer.clone());
+        let kept = blocking(move || {
+            let mut record = shared.lock().clone();
+            let sealed = seal(&dir, &mut record, &name);
+            *shared.lock() = record;
+            sealed
+        });
+        Ok(Taken { kept: kept.await?, consistency: Consistency::Stopped })
     }
 
     fn run_dir(&self) -> &std::path::Path {

@@ -4,6 +4,7 @@
 //! box that has an overlay, marked as overlayfs marks its own; a file that two layers have in common is one file. What
 //! nobody refers to any more may go.
 
+mod adopt;
 mod content;
 mod index;
 mod refs;

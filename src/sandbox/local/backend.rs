@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::thread::CapabilitySet;
 
-use super::{fresh, probe, stack};
+use super::{again, fresh, probe, stack};
 use crate::domain::{BoxFacts, Capability, SandboxKind, Snapshot};
 use crate::sandbox::changes::{Listing, Maker, OPENED};
 use crate::sandbox::launch::cgroup::{Cgroups, Standpoint};
-use crate::sandbox::launch::record::Record;
+use crate::sandbox::launch::record::{KEPT, Record, remove_tree};
 use crate::sandbox::launch::running::Running;
 use crate::sandbox::launch::step::{During, StepError};
 use crate::sandbox::launch::wire::{GuestPart, Plan, Setup, Standing, Walls};
@@ -49,7 +49,10 @@ impl Backend for Local {
     }
 
     async fn find(&self, spec: &BoxSpec) -> Result<Found, SandboxError> {
-        launch::find(spec).await
+        let (launch, spec) = (self.launch.clone(), spec.clone());
+        // To the end, so that one who gives up half-way leaves no half of a box behind.
+        let finding = tokio::spawn(again::find(launch, spec)).await;
+        finding.unwrap_or_else(|_| Err(launch::given_up()))
     }
 
     async fn discard(&self, snapshot: &Snapshot) -> Vec<String> {
@@ -65,7 +68,8 @@ impl Backend for Local {
     }
 }
 
-async fn create(launch: Launch, spec: BoxSpec) -> Result<Running, SandboxError> {
+/// Makes a box, to its end.
+pub(super) async fn create(launch: Launch, spec: BoxSpec) -> Result<Running, SandboxError> {
     let dir = spec.run_dir.join("box");
     let store = Store::of(&launch.state_dir);
     let stack = spec.from.as_ref().map_or(Ok(Vec::new()), |from| stack::check(&store, from, may_mount()))?;
@@ -153,6 +157,8 @@ fn build_recorded(
     let cgroups = cgroups(spec, rootful)?;
     record.cgroups.clone_from(&cgroups.dirs);
     record.save(dir).during(|| "note the box down".to_owned())?;
+    // From now on the record says what an earlier box's list did.
+    remove_tree(&dir.join(KEPT)).during(|| "remove an earlier box's list".to_owned())?;
     let uid = rustix::process::geteuid().as_raw();
     let plan = Plan {
         rootful,

@@ -2,6 +2,7 @@
 //!
 //! They contain accidents and ordinary malice; they are no virtual machine.
 
+mod again;
 mod backend;
 
 mod fresh;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::domain::{Capability, SandboxKind, Snapshot};
 use crate::sandbox::SandboxError;
 use crate::sandbox::changes::{LIST, OPENED, SYSTEM};
-use crate::sandbox::launch::record::{KEPT, Record, remove_tree};
+use crate::sandbox::launch::record::{Record, remove_tree};
 use crate::sandbox::layers::Store;
 
 /// The layers of a snapshot, all of which must be there; `rootful` tells who is to read them.
@@ -52,8 +52,10 @@ pub(super) fn dirs(store: &Store, names: &[String]) -> io::Result<Vec<PathBuf>> 
 /// When something can't be removed.
 pub(super) fn make_room(dir: &Path, store: &Store, top: &str) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).recursive(true).create(dir)?;
-    if Record::load(dir).is_none() {
-        for name in ["u", "w", "mnt", KEPT, SYSTEM] {
+    // A record that says of nothing is only there so that its layers are known to be needed.
+    let is_spent = |record: &Record| record.layers.is_empty() && record.sealing.is_none() && !is_alive(record);
+    if Record::load(dir).is_none_or(|record| is_spent(&record)) {
+        for name in ["u", "w", "mnt", "ctl.sock", SYSTEM] {
             remove_tree(&dir.join(name))?;
         }
     }
@@ -66,6 +68,10 @@ pub(super) fn make_room(dir: &Path, store: &Store, top: &str) -> io::Result<()> 
         }
     }
     Ok(())
+}
+
+fn is_alive(record: &Record) -> bool {
+    record.process.as_ref().is_some_and(|process| process.hold().is_some())
 }
 
 /// What is to be said of a box that stands on layers.
