@@ -238,7 +238,12 @@ impl State {
             Event::RunForked { spec } => {
                 self.boxes_before += 1;
                 self.spec = spec.clone();
+                // Whatever decided the parent's end, this is another try.
+                self.ended = true;
                 self.take_up();
+                if self.spec.mode == RunMode::Goal {
+                    self.floor = Floor::Model;
+                }
             }
             Event::RunStarted { .. }
             | Event::BoxOpened { .. }

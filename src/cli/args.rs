@@ -42,6 +42,8 @@ pub(super) enum Command {
     Demo(DemoArgs),
     /// Goes on with a run whose driver has gone, or that was stopped: nothing is lost and nothing done twice.
     Resume(ResumeArgs),
+    /// Begins a run of its own as another one stood at some entry, with the files of a checkpoint.
+    Fork(ForkArgs),
     /// Looks into a running box: its tmux, or one session.
     Attach(AttachArgs),
     /// Says something to the model of a run that goes on, and wakes it if it waits.
@@ -356,6 +358,35 @@ pub(super) struct DoctorArgs {
     /// As JSON
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
+}
+
+/// `agent fork`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct ForkArgs {
+    /// The run, and where to part from it: RUN@ENTRY, RUN@k1 or RUN@NAME of a checkpoint; the newest checkpoint without
+    #[arg(value_name = "RUN[@WHERE]")]
+    pub(super) run: String,
+    /// Something for the model to know as it takes its own way
+    #[arg(long, value_name = "TEXT")]
+    pub(super) message: Option<String>,
+    /// A command that must exit with 0 beside those of the run; may be repeated
+    #[arg(long, value_name = "CMD")]
+    pub(super) check: Vec<String>,
+    /// Most model requests of its own [default: as the run had]
+    #[arg(long, value_name = "N")]
+    pub(super) max_turns: Option<String>,
+    /// Most time, such as 90s, 45m or 1h30m
+    #[arg(long, value_name = "DURATION")]
+    pub(super) max_time: Option<String>,
+    /// What goes to stdout: text, json or stream-json [default: text] [config: output_format]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) output_format: Option<String>,
+    /// Goes on in the background: prints the fork's id and returns when it has begun
+    #[arg(long)]
+    pub(super) detach: bool,
     #[command(flatten)]
     pub(super) model: ModelArgs,
 }

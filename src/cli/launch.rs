@@ -251,13 +251,7 @@ impl Begun {
 }
 
 fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSpec {
-    let prompts = Prompt::ALL.iter().map(|prompt| (prompt.name().to_owned(), sha256(prompt.template().as_bytes())));
-    let mut tools = Sha256::new();
-    for tool in Registry::for_mode(task.mode).tools() {
-        tools.update(tool.name);
-        tools.update(tool.manual);
-        tools.update(tool.parameters.to_string());
-    }
+    let tools_sha256 = tools_hash(task.mode);
     RunSpec {
         run,
         mode: task.mode,
@@ -268,8 +262,8 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
         model: settings.model.name.clone(),
         base_url: settings.model.shown_base_url(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        prompts: prompts.collect(),
-        tools_sha256: hex(&tools.finalize()),
+        prompts: prompt_hashes(),
+        tools_sha256,
         max_turns: settings.max_turns,
         max_time_s: settings.max_time_s,
         keep_services: settings.keep_services,
@@ -277,6 +271,22 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
         checkpoints: Some(settings.checkpoints.clone()),
         parent: None,
     }
+}
+
+/// SHA-256 of each prompt template, by name.
+pub(super) fn prompt_hashes() -> BTreeMap<String, String> {
+    Prompt::ALL.iter().map(|prompt| (prompt.name().to_owned(), sha256(prompt.template().as_bytes()))).collect()
+}
+
+/// SHA-256 of the tools of such a run, as the model is told of them.
+pub(super) fn tools_hash(mode: RunMode) -> String {
+    let mut tools = Sha256::new();
+    for tool in Registry::for_mode(mode).tools() {
+        tools.update(tool.name);
+        tools.update(tool.manual);
+        tools.update(tool.parameters.to_string());
+    }
+    hex(&tools.finalize())
 }
 
 /// The box as it was asked for, so that one made later is like it.

@@ -12,6 +12,7 @@ mod diff;
 mod do_goal;
 mod doctor;
 mod failure;
+mod fork;
 mod gc;
 mod hidden;
 mod jobs;

@@ -12,6 +12,8 @@ pub struct History {
     interrupted: bool,
     /// Calls of the last answer without a result.
     open: usize,
+    /// What the fork is that has just begun, until its box is known.
+    forked: Option<RunSpec>,
     /// Words that wait until those have theirs.
     held: Vec<String>,
 }
@@ -47,9 +49,13 @@ impl History {
                 self.open = self.open.saturating_sub(1);
                 self.say_held();
             }
+            Event::RunForked { spec } => self.forked = Some(spec.clone()),
             Event::RunResumed { away_ms, found, notes, .. } => {
                 self.interrupted = false;
-                self.held.push(resumed(entry, *away_ms, *found, notes));
+                self.held.push(match self.forked.take() {
+                    Some(spec) => forked(entry, &spec, *found, notes),
+                    None => resumed(entry, *away_ms, *found, notes),
+                });
                 self.say_held();
             }
             Event::TurnInterrupted { .. } => self.interrupted = true,
@@ -75,7 +81,6 @@ impl History {
             | Event::SessionClosed { .. }
             | Event::BoxMeasured { .. }
             | Event::Noticed { .. }
-            | Event::RunForked { .. }
             | Event::CheckpointTaken { .. }
             | Event::RestoreStarted { .. }
             | Event::CheckpointRestored { .. }
@@ -119,6 +124,32 @@ fn resumed(entry: &Entry, away_ms: u64, found: BoxReturn, notes: &[String]) -> S
     let notes: String = notes.iter().map(|note| format!("\n- {note}")).collect();
     let values = [("now", now.as_str()), ("away", &away), ("box", found.words()), ("notes", &notes)];
     Prompt::Resumed.render(&values).expect("the template is fixed and tested")
+}
+
+fn forked(entry: &Entry, spec: &RunSpec, found: BoxReturn, notes: &[String]) -> String {
+    let now = entry.time.strftime("%Y-%m-%d %H:%M UTC").to_string();
+    let (parent, seq) = match &spec.parent {
+        Some(parent) => (parent.run.to_string(), parent.seq.to_string()),
+        None => ("unknown".to_owned(), "unknown".to_owned()),
+    };
+    let box_words = match found {
+        BoxReturn::Lost | BoxReturn::None => "is a new one, from the files that the run had begun with",
+        BoxReturn::Adopted | BoxReturn::Restarted | BoxReturn::Restored => "is a new one, made from a checkpoint",
+    };
+    let checks = match spec.mode {
+        RunMode::Goal => checks_in_words(&spec.checks),
+        RunMode::Chat => String::new(),
+    };
+    let notes: String = notes.iter().map(|note| format!("\n- {note}")).collect();
+    let values = [
+        ("now", now.as_str()),
+        ("parent", &parent),
+        ("seq", &seq),
+        ("box", box_words),
+        ("checks", &checks),
+        ("notes", &notes),
+    ];
+    Prompt::Forked.render(&values).expect("the template is fixed and tested")
 }
 
 fn checks_in_words(checks: &[String]) -> String {
@@ -222,6 +253,37 @@ mod tests {
         let [_, Message::User(first), Message::User(second)] = &messages[..] else { panic!("{messages:?}") };
         assert!(first.contains("interrupted") && first.ends_with("use batch 16"), "{first}");
         assert_eq!(second, "use batch 16");
+    }
+
+    #[test]
+    fn a_fork_is_told_that_it_is_one_once_its_box_is_known() {
+        let call = ToolCall { id: "a".to_owned(), name: "shell".to_owned(), arguments: "{}".to_owned() };
+        let parent = crate::domain::Parent {
+            run: RunId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").expect("a ULID"),
+            seq: 7,
+            hash: String::new(),
+            checkpoint: None,
+        };
+        let events = vec![
+            answered("", vec![call]),
+            Event::RunForked { spec: RunSpec { parent: Some(parent), ..spec(RunMode::Goal) } },
+            Event::ToolEnded { call_id: "a".to_owned(), outcome: Outcome::words(Status::Cancelled, "not run") },
+            Event::RunResumed {
+                epoch: 2,
+                away_ms: 3,
+                found: BoxReturn::Restored,
+                notes: vec!["Sessions open again: main.".to_owned()],
+                asked: Default::default(),
+            },
+        ];
+        let messages = fold(RunMode::Goal, events);
+        let [.., Message::Tool { .. }, Message::User(told)] = &messages[..] else { panic!("{messages:?}") };
+        insta::assert_snapshot!(told, @r"
+        [harness] This run is a fork, begun at 2023-11-14 22:13 UTC: all of the above happened in run 01ARZ3NDEKTSV4RRFFQ69G5FAV, up to its entry 7; from here on the two go their own ways. The box is a new one, made from a checkpoint. Jobs of that run do not exist here.
+        - Sessions open again: main.
+        When you call `finish`, the harness runs these checks; each must exit with 0:
+        - `make test`
+        ");
     }
 
     #[test]

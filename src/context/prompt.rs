@@ -21,6 +21,8 @@ pub enum Prompt {
     State,
     /// The run was taken up again after its driver had gone.
     Resumed,
+    /// The run is a fork of another.
+    Forked,
 }
 
 /// A template and its values do not fit each other.
@@ -52,7 +54,7 @@ pub enum PromptError {
 
 impl Prompt {
     /// All templates.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::System,
         Self::Goal,
         Self::Chat,
@@ -61,6 +63,7 @@ impl Prompt {
         Self::CheckFailed,
         Self::State,
         Self::Resumed,
+        Self::Forked,
     ];
 
     /// The file name without ending.
@@ -74,6 +77,7 @@ impl Prompt {
             Self::CheckFailed => "check_failed",
             Self::State => "state",
             Self::Resumed => "resumed",
+            Self::Forked => "forked",
         }
     }
 
@@ -88,6 +92,7 @@ impl Prompt {
             Self::CheckFailed => include_str!("../../prompts/check_failed.md"),
             Self::State => include_str!("../../prompts/state.md"),
             Self::Resumed => include_str!("../../prompts/resumed.md"),
+            Self::Forked => include_str!("../../prompts/forked.md"),
         }
     }
 
