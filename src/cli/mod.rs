@@ -81,6 +81,14 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(ExitReason::Usage.code()));
         }
     };
+    if let Some(Command::Fork(wish)) = &cli.command {
+        // Made here, a fork is driven as any run that is taken up.
+        match fork::make(wish, &place) {
+            Ok(words) => args = words,
+            Err(failure) => return failed(&failure),
+        }
+        cli = Cli::try_parse_from(&args).expect("`fork::make` gives the arguments of `agent resume`");
+    }
     let goes_away = match &mut cli.command {
         Some(Command::Do(wish)) => {
             wish.in_background = in_background;
@@ -115,6 +123,7 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         None => working(chat::run(cli.chat, place)),
         Some(Command::Demo(args)) => working(demo::run(args, place)),
         Some(Command::Resume(args)) => working(resume::run(args, place)),
+        Some(Command::Fork(_)) => unreachable!("it has become `agent resume`"),
         Some(Command::Attach(args)) => working(attach::run(args, place)),
         Some(Command::Send(args)) => send::run(&args, place, &mut stdout),
         Some(Command::Logs(args)) => working(logs::run(args, place, &mut stdout)),
