@@ -169,9 +169,8 @@ async fn boxes(store: &RunStore, backends: &Backends) -> Vec<Waste> {
         }
         true
     };
-    for kind in [SandboxKind::Docker, SandboxKind::Local, SandboxKind::Host] {
-        backends.of(kind).sweep(&look).await;
-    }
+    // Boxes of the other kinds are recorded in their runs' directories, and go with them.
+    backends.of(SandboxKind::Docker).sweep(&look).await;
     let orphans = orphans.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let waste = |run: RunId| Waste {
         kind: "box",

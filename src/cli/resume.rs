@@ -16,7 +16,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::domain::{
     AskedNew, BoxAsked, Effect, Event, ExitReason, RunMode, RunSpec, SandboxKind, Verdict, duration_words,
 };
-use crate::journal::{Heartbeat, Holder, Reader, RunDir, RunState, RunStore, RunSummary, post, silent_for};
+use crate::journal::{Heartbeat, Holder, Inbox, Reader, RunDir, RunState, RunStore, RunSummary, post, silent_for};
 use crate::model::SCRIPT_PREFIX;
 use crate::report::visible;
 use crate::sandbox::choose::Wanted;
@@ -58,6 +58,8 @@ pub(super) async fn run(args: ResumeArgs, place: &Place) -> Result<ExitReason, F
     let make = |place: &Place| -> Result<Prepared, Failure> {
         let prepared = prepare_again(run.clone(), &settings, asked, asks, place)?;
         if let Some(message) = &args.message {
+            // A run that has ended has no inbox any more; its new driver opens this one.
+            drop(Inbox::open(run.path()));
             post(&run, message, SystemClock::new().now(), fastrand::u128(..))
                 .map_err(|error| Failure::new(ExitReason::Usage, error.to_string()).because_of_source(&error))?;
         }

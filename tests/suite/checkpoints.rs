@@ -71,7 +71,7 @@ fn a_run_that_has_destroyed_its_own_box_is_restored_and_goes_on() {
     let listed = stage.run(&["checkpoint", "list", "last", "--json"]).exits_with(0);
     let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
     let reasons: Vec<&str> = listed.as_array().unwrap().iter().map(|one| one["reason"].as_str().unwrap()).collect();
-    assert_eq!(reasons, ["passed", "restore", "model"]);
+    assert_eq!(reasons, ["passed", "restore", "risk", "model"]);
     assert!(!layers(&stage).is_empty());
     stage.run(&["runs", "rm", "last"]).exits_with(0);
     assert!(layers(&stage).is_empty(), "{:?}", layers(&stage));

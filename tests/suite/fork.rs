@@ -35,7 +35,8 @@ fn parent(stage: &Stage) -> String {
 }
 
 fn fork(stage: &Stage, server: &ModelServer, what: &str, more: &[&str]) -> Ran {
-    Ran::of(&stage.asking(server, &[&["fork", what], more].concat()).output().unwrap())
+    let base_url = server.base_url();
+    Ran::of(&stage.asking(server, &[&["fork", what, "--base-url", &base_url], more].concat()).output().unwrap())
 }
 
 #[test]
