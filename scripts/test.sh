@@ -26,4 +26,15 @@ fi
 say "documentation's examples"
 cargo test --quiet --locked --doc >&2
 say "tests"
-cargo nextest run --locked --profile "$profile" --no-tests=fail </dev/null
+before=$(mktemp) after=$(mktemp)
+trap 'rm -f "$before" "$after"' EXIT
+scripts/leftovers.sh | sort >"$before"
+tests=0
+cargo nextest run --locked --profile "$profile" --no-tests=fail </dev/null || tests=$?
+scripts/leftovers.sh | sort >"$after"
+if left=$(comm -13 "$before" "$after") && [ -n "$left" ]; then
+    say "the tests have left something behind"
+    printf '%s\n' "$left" >&2
+    [ "$tests" != 0 ] || tests=1
+fi
+exit "$tests"
