@@ -158,7 +158,7 @@ async fn next_mail(inbox: &mut Option<Inbox>) -> Mail {
 
 async fn news(bench: &Option<Arc<Workbench>>) -> Event {
     match bench {
-        Some(bench) => bench.terminal().board().news().await,
+        Some(bench) => bench.news().await,
         None => std::future::pending().await,
     }
 }

@@ -243,6 +243,7 @@ fn risks_much(action: &Action) -> bool {
         | Action::WriteFile(_)
         | Action::EditFile(_)
         | Action::Checkpoint(_)
+        | Action::Container(_)
         | Action::Finish(_) => false,
     }
 }

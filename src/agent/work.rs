@@ -402,6 +402,7 @@ fn command_of(action: &Action) -> Option<&str> {
         | Action::WriteFile(_)
         | Action::EditFile(_)
         | Action::Checkpoint(_)
+        | Action::Container(_)
         | Action::Finish(_) => None,
     }
 }

@@ -142,6 +142,10 @@ pub fn effect_of(call: &ToolCall) -> Effect {
             Some("send") => text("text").map_or(Effect::Workspace, |line| of_command(line).max(Effect::Workspace)),
             Some(_) | None => Effect::Workspace,
         },
+        "container" => match text("action") {
+            Some("info" | "inspect" | "logs") => Effect::None,
+            Some(_) | None => Effect::Workspace,
+        },
         _ => Effect::Workspace,
     }
 }

@@ -13,9 +13,11 @@ mod lifeline;
 pub mod local;
 mod reach;
 mod secrets;
+mod sidecar;
 
 pub use launch::{Launch, SUBCOMMAND};
 pub use reach::{ReachError, leave_token, left_token, reach};
+pub use sidecar::{Sidecar, SidecarEnd, SidecarName, SidecarSaid, SidecarSpec, Sidecars, TarStream};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -129,6 +131,15 @@ pub struct SnapshotWish {
     pub last: bool,
 }
 
+/// An image that a box was kept as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedImage {
+    /// Its id.
+    pub id: String,
+    /// What belongs to the box and is not in it.
+    pub left_out: Vec<String>,
+}
+
 /// A box that was looked for.
 pub enum Found {
     /// It is up, and all that ran in it still runs.
@@ -160,6 +171,28 @@ pub trait Sandbox: Send + Sync {
     /// # Errors
     /// [`SandboxError`]: nothing is kept then, and the box goes on.
     async fn snapshot(&self, wish: &SnapshotWish) -> Result<Snapshot, SandboxError>;
+
+    /// What can be said of the box beyond [`Sandbox::facts`], one line each: its limits, mounts, networks.
+    async fn described(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The services beside the box, where it can have any.
+    fn sidecars(&self) -> Option<&dyn Sidecars> {
+        None
+    }
+
+    /// Keeps the box as an image of this name, for people.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: no image has the name then that had not, and the box goes on.
+    async fn save_image(&self, name: &str) -> Result<SavedImage, SandboxError> {
+        Err(SandboxError {
+            what: format!("cannot keep the box as the image `{name}`"),
+            because: Some("it is no container".to_owned()),
+            hint: Some("run with `--image IMAGE` or `--sandbox docker`".to_owned()),
+        })
+    }
 
     /// Ends every process and removes the box; the workspace's changes stay in the run's directory.
     ///
@@ -194,6 +227,14 @@ pub trait Backend: Send + Sync {
     /// stay: so remove its own file first.
     async fn discard(&self, snapshot: &Snapshot) -> Vec<String>;
 
-    /// Removes what runs that are no longer driven have left behind; returns what was removed, in words.
+    /// Removes all that is kept of a run beyond its directory, such as the images of its checkpoints; returns what was
+    /// removed, in words. The run must be on its way out.
+    async fn forget(&self, run: &RunId) -> Vec<String> {
+        let _ = run;
+        Vec::new()
+    }
+
+    /// Removes what runs that are no longer driven have left behind; returns what was removed, in words. What a run
+    /// can be taken up again from stays as long as the run's directory is there.
     async fn sweep(&self, is_driven: IsDriven<'_>) -> Vec<String>;
 }

@@ -52,7 +52,8 @@ impl Workbench {
         let ended = sessions.iter().filter(|info| !stays(&info.session)).filter_map(in_words);
         let mut notes: Vec<String> = ended.collect();
         self.end_jobs(&ending).await;
-        if kept.is_empty() {
+        let beside = if services == Services::Keep { self.sidecars().await } else { Vec::new() };
+        if kept.is_empty() && beside.is_empty() {
             let facts = self.terminal().board().pending();
             let left = self.sandbox().destroy(PATIENCE).await.left;
             let removed = left.is_empty();
@@ -61,7 +62,15 @@ impl Workbench {
         }
         notes.extend(self.end_others(&kept, &ending).await);
         notes.extend(kept.iter().map(|job| format!("left running: `{}` in session {}", job.command, job.session)));
+        notes.extend(beside.iter().map(|name| format!("left running: sidecar {name}")));
         Closed { facts: self.terminal().board().pending(), notes, removed: false, kept }
+    }
+
+    /// The names of the sidecars that are up.
+    async fn sidecars(&self) -> Vec<String> {
+        let Some(beside) = self.sandbox().sidecars() else { return Vec::new() };
+        let all = tokio::time::timeout(PATIENCE, beside.list()).await.ok().and_then(Result::ok).unwrap_or_default();
+        all.into_iter().filter(|one| one.is_up).map(|one| one.name.to_string()).collect()
     }
 
     /// Asks jobs to end and gives them some time for it.

@@ -7,6 +7,7 @@ mod artifact;
 mod attention;
 mod checkpoint;
 mod closing;
+mod container;
 mod edit_file;
 mod facts;
 mod finish;

@@ -6,7 +6,7 @@ use crate::domain::{Outcome, RunMode, Status, ToolCall};
 
 use super::decode::{DecodeError, decode};
 use super::schema::parameters;
-use super::{checkpoint, edit_file, finish, read_file, shell, tmux, wait, write_file};
+use super::{checkpoint, container, edit_file, finish, read_file, shell, tmux, wait, write_file};
 
 /// What a well-formed call asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub enum Action {
     EditFile(edit_file::Args),
     /// Keep the box's files, or go back to them.
     Checkpoint(checkpoint::Args),
+    /// Look at the box, run services beside it.
+    Container(container::Args),
     /// Claim to be done.
     Finish(finish::Args),
 }
@@ -58,7 +60,7 @@ impl Action {
             Self::ReadFile(args) => Footprint::Reads(args.path.clone()),
             Self::WriteFile(args) => Footprint::Writes(args.path.clone()),
             Self::EditFile(args) => Footprint::Writes(args.path.clone()),
-            Self::Wait(_) | Self::Checkpoint(_) | Self::Finish(_) => Footprint::Run,
+            Self::Wait(_) | Self::Checkpoint(_) | Self::Container(_) | Self::Finish(_) => Footprint::Run,
         }
     }
 }
@@ -112,6 +114,9 @@ impl Registry {
             }),
             Tool::new::<checkpoint::Args>("checkpoint", include_str!("../../tools/checkpoint.md"), |text, schema| {
                 decode(text, schema).map(Action::Checkpoint)
+            }),
+            Tool::new::<container::Args>("container", include_str!("../../tools/container.md"), |text, schema| {
+                decode(text, schema).map(Action::Container)
             }),
         ];
         if mode == RunMode::Goal {

@@ -8,7 +8,7 @@ use crate::guest::{GuestError, Phase, RefusalKind};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::terminal::{Terminal, TerminalError};
 
-use super::{Action, Attention, Left, artifact, edit_file, facts, read_file, shell, tmux, wait, write_file};
+use super::{Action, Attention, Left, artifact, container, edit_file, facts, read_file, shell, tmux, wait, write_file};
 
 /// How long a check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -139,6 +139,21 @@ impl Workbench {
             Action::ReadFile(args) => read_file::run(args, &self.workspace, self.terminal.guest()).await,
             Action::WriteFile(args) => write_file::run(args, &self.workspace, self.terminal.guest()).await,
             Action::EditFile(args) => edit_file::run(args, &self.workspace, self.terminal.guest()).await,
+            Action::Container(args) => {
+                let place = container::Place {
+                    run: &self.run,
+                    workspace: &self.workspace,
+                    sandbox: self.sandbox.as_ref(),
+                    terminal: &self.terminal,
+                };
+                match container::run(args, names, place, progress, attention).await {
+                    Ok((outcome, noted)) => {
+                        facts.extend(noted);
+                        Ok(outcome)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
             Action::Finish(_) | Action::Checkpoint(_) => {
                 Ok(Outcome::words(Status::Malformed, "this is the harness's own business, and nothing of the box's"))
             }
@@ -189,6 +204,21 @@ impl Workbench {
     /// [`WorkbenchError::Gone`]; what can't be brought out is in the result with the reason.
     pub async fn collect(&self, path: &str) -> Result<Vec<Result<Collected, (String, String)>>, WorkbenchError> {
         artifact::collect(path, &self.workspace, &self.artifacts, self.terminal.guest()).await.map_err(gone)
+    }
+
+    /// What happens beside the calls and belongs into the record: to jobs, sessions, sidecars. May be dropped and called
+    /// again: nothing is lost.
+    pub async fn news(&self) -> Event {
+        let beside = async {
+            match self.sandbox.sidecars() {
+                Some(beside) => beside.news().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = self.terminal.board().news() => event,
+            end = beside => Event::SidecarStopped { name: end.name.to_string(), why: end.why },
+        }
     }
 
     /// The box itself.

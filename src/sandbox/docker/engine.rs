@@ -1,20 +1,17 @@
-//! One container engine that answers: what it is, the images it has, and what is ours in it.
+//! One container engine that answers: what it is, and the images it has.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{ImageInspect, SystemInfo};
-use bollard::query_parameters::{
-    CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveVolumeOptionsBuilder,
-};
+use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::TryStreamExt as _;
 
 use super::connect::{self, Endpoint, Surroundings, words_of};
-use crate::domain::{Capability, RunId};
+use crate::domain::Capability;
+use crate::guest::SETUP_VAR;
 use crate::sandbox::SandboxError;
 
 /// The label that carries the run's id.
@@ -66,15 +63,8 @@ pub(super) struct Image {
     pub(super) digest: Option<String>,
     /// The environment that it sets.
     pub(super) env: BTreeMap<String, String>,
-}
-
-/// Something of ours in the engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owned {
-    /// Its name.
-    pub(super) name: String,
-    /// The run it was made for.
-    pub(super) run: RunId,
+    /// Its labels.
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 impl Engine {
@@ -152,47 +142,6 @@ impl Engine {
             )),
         }
     }
-
-    /// Everything that was made for runs of this state directory: containers first, then volumes.
-    ///
-    /// # Errors
-    /// What the engine says.
-    pub(super) async fn owned(&self, state_dir: &Path) -> Result<(Vec<Owned>, Vec<Owned>), Error> {
-        let ours = format!("{STATE_LABEL}={}", state_dir.display());
-        let filters = HashMap::from([("label", vec![ours.as_str()])]);
-        let all = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let containers = self.docker.list_containers(Some(all)).await?;
-        let volumes = ListVolumesOptionsBuilder::new().filters(&filters).build();
-        let volumes = self.docker.list_volumes(Some(volumes)).await?.volumes.unwrap_or_default();
-        let owned = |name: &str, labels: &HashMap<String, String>| {
-            let run = RunId::new(labels.get(RUN_LABEL)?.clone()).ok()?;
-            Some(Owned { name: name.trim_start_matches('/').to_owned(), run })
-        };
-        let containers = containers.iter().filter_map(|one| {
-            let name = one.names.iter().flatten().next().or(one.id.as_ref())?;
-            owned(name, one.labels.as_ref()?)
-        });
-        let volumes = volumes.iter().filter_map(|one| owned(&one.name, &one.labels));
-        Ok((containers.collect(), volumes.collect()))
-    }
-
-    /// Kills and removes a container; fine if there is none.
-    ///
-    /// # Errors
-    /// What the engine says.
-    pub(super) async fn remove_container(&self, name: &str) -> Result<(), Error> {
-        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        gone_is_fine(self.docker.remove_container(name, Some(options)).await)
-    }
-
-    /// Removes a volume; fine if there is none.
-    ///
-    /// # Errors
-    /// What the engine says.
-    pub(super) async fn remove_volume(&self, name: &str) -> Result<(), Error> {
-        let options = RemoveVolumeOptionsBuilder::new().force(true).build();
-        gone_is_fine(self.docker.remove_volume(name, Some(options)).await)
-    }
 }
 
 /// The status code with which the engine refused, if it did.
@@ -211,13 +160,6 @@ pub(super) fn refusal(what: &str, error: &Error) -> SandboxError {
     SandboxError { what: what.to_owned(), because: Some(because), hint }
 }
 
-fn gone_is_fine(result: Result<(), Error>) -> Result<(), Error> {
-    match result {
-        Err(error) if status(&error) == Some(404) => Ok(()),
-        other => other,
-    }
-}
-
 /// A name without tag and digest means every tag to the engine when it pulls.
 fn with_tag(name: &str) -> String {
     let last = name.rsplit('/').next().unwrap_or(name);
@@ -225,13 +167,16 @@ fn with_tag(name: &str) -> String {
 }
 
 fn image_of(name: &str, found: ImageInspect) -> Image {
-    let env = found.config.and_then(|config| config.env).unwrap_or_default();
-    let env = env.iter().filter_map(|pair| pair.split_once('='));
+    let config = found.config.unwrap_or_default();
+    let env = config.env.unwrap_or_default();
+    // What an earlier box's guest was told is no business of this one's.
+    let env = env.iter().filter_map(|pair| pair.split_once('=')).filter(|(name, _)| *name != SETUP_VAR);
     let in_registry = found.repo_digests.into_iter().flatten().next();
     Image {
         name: name.to_owned(),
         digest: in_registry.or(found.id),
         env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
     }
 }
 

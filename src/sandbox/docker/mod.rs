@@ -7,11 +7,21 @@ mod bundle;
 mod carry;
 mod cgroup;
 mod connect;
+mod describe;
 mod engine;
+mod find;
+mod greet;
+mod network;
 mod open;
+mod owned;
+mod picture;
+mod record;
 mod relay;
 mod running;
+mod saved;
 mod shape;
+mod sidecars;
+mod snapshot;
 mod tmux_image;
 mod watch;
 
@@ -22,10 +32,13 @@ use std::path::PathBuf;
 
 use self::bundle::Bundle;
 use self::connect::{Surroundings, words_of};
-use self::engine::{Engine, Owned};
+use self::engine::Engine;
+use self::owned::{Kind, Owned};
+use self::record::ContainerRecord;
+use self::shape::Dirs;
 use super::launch::Launch;
 use super::{Backend, BoxSpec, Found, IsDriven, Probe, Sandbox, SandboxError};
-use crate::domain::{SandboxKind, Snapshot};
+use crate::domain::{RunId, SandboxKind, Snapshot};
 
 /// The image when none is named.
 pub const DEFAULT_IMAGE: &str = "debian:bookworm";
@@ -69,24 +82,34 @@ impl Docker {
     }
 
     async fn sweep_engine(&self, engine: &Engine, is_driven: IsDriven<'_>) -> Vec<String> {
-        let (containers, volumes) = match engine.owned(&self.launch.state_dir).await {
+        let there = |run: &RunId| self.launch.state_dir.join("runs").join(run.as_str()).is_dir();
+        // Checkpoints belong to runs that are there, driven or not.
+        let is_left = |one: &Owned| !is_driven(&one.run) && (one.kind != Kind::Image || !there(&one.run));
+        self.remove_owned(engine, is_left).await
+    }
+
+    async fn remove_owned(&self, engine: &Engine, is_meant: impl Fn(&Owned) -> bool) -> Vec<String> {
+        let owned = match engine.owned(&self.launch.state_dir).await {
             Ok(owned) => owned,
             Err(error) => return vec![format!("what is left in the engine can't be listed: {}", words_of(&error))],
         };
         let mut done = Vec::new();
-        let mut note = |kind: &str, one: &Owned, result: Result<(), bollard::errors::Error>| {
-            done.push(match result {
-                Ok(()) => format!("removed {kind} {} of run {}", one.name, one.run),
-                Err(error) => format!("could not remove {kind} {}: {}", one.name, words_of(&error)),
+        for one in owned.iter().filter(|one| is_meant(one)) {
+            let (kind, name) = (one.kind.word(), &one.name);
+            done.push(match engine.remove(one).await {
+                Ok(()) => format!("removed {kind} {name} of run {}", one.run),
+                Err(error) => format!("could not remove {kind} {name}: {}", words_of(&error)),
             });
-        };
-        for one in containers.iter().filter(|one| !is_driven(&one.run)) {
-            note("container", one, engine.remove_container(&one.name).await);
-        }
-        for one in volumes.iter().filter(|one| !is_driven(&one.run)) {
-            note("volume", one, engine.remove_volume(&one.name).await);
         }
         done
+    }
+
+    /// Says why an image of this name can't be made at the end of a run, before anything is begun.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: no name for an image, an engine that does not answer, an image that was not made by us.
+    pub async fn may_save(&self, name: &str) -> Result<(), SandboxError> {
+        saved::may_save(&self.engine().await?, name).await
     }
 }
 
@@ -110,8 +133,12 @@ impl Backend for Docker {
     async fn create(&self, spec: &BoxSpec) -> Result<Box<dyn Sandbox>, SandboxError> {
         let prepare_engine = async {
             let engine = self.engine().await?;
-            let image = engine.image_or_pull(spec.image.as_ref().unwrap_or(&self.image)).await?;
-            let image = if spec.tmux { tmux_image::with_tmux(&engine, image, spec).await? } else { image };
+            let image = match &spec.from {
+                Some(snapshot) => snapshot::image_of(&engine, snapshot).await?,
+                None => engine.image_or_pull(spec.image.as_ref().unwrap_or(&self.image)).await?,
+            };
+            let wants_tmux = spec.tmux && spec.from.is_none();
+            let image = if wants_tmux { tmux_image::with_tmux(&engine, image, spec).await? } else { image };
             Ok((engine, image))
         };
         let ((engine, image), bundle) = tokio::try_join!(prepare_engine, self.bundle())?;
@@ -119,12 +146,22 @@ impl Backend for Docker {
         Ok(Box::new(running))
     }
 
-    async fn find(&self, _spec: &BoxSpec) -> Result<Found, SandboxError> {
-        Ok(Found::Gone("it is not looked for yet".to_owned()))
+    async fn find(&self, spec: &BoxSpec) -> Result<Found, SandboxError> {
+        let Some(record) = ContainerRecord::load(&Dirs::of(&spec.run_dir).all) else {
+            return Ok(Found::Gone("no container was made".to_owned()));
+        };
+        find::find(&self.engine().await?, spec, record).await
     }
 
-    async fn discard(&self, _snapshot: &Snapshot) -> Vec<String> {
-        Vec::new()
+    async fn discard(&self, snapshot: &Snapshot) -> Vec<String> {
+        snapshot::discard(self.engine().await, &self.launch.state_dir, snapshot).await
+    }
+
+    async fn forget(&self, run: &RunId) -> Vec<String> {
+        match self.engine().await {
+            Ok(engine) => self.remove_owned(&engine, |one| one.run == *run).await,
+            Err(_) => Vec::new(),
+        }
     }
 
     async fn sweep(&self, is_driven: IsDriven<'_>) -> Vec<String> {

@@ -1,33 +1,25 @@
 //! Bringing a container up, in the best way that the engine allows, until its guest answers.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, LogsOptionsBuilder, UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
-};
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use bollard::query_parameters::{CreateContainerOptionsBuilder, UploadToContainerOptionsBuilder};
 
 use super::bundle::Bundle;
 use super::carry;
-use super::connect::words_of;
 use super::engine::{Engine, Image, Make, RUN_LABEL, refusal, status};
-use super::relay::Relayed;
-use super::running::{Container, Running};
+use super::greet::Door;
+use super::record::{ContainerRecord, boot};
+use super::running::{Container, Parts, Running};
 use super::shape::{CONTROL_DIR, Dirs, Keep, PROGRAM_DIR, SOCKET, Shape, Way};
-use super::watch;
+use super::sidecars::Companions;
+use super::snapshot::Ground;
 use crate::domain::{BoxFacts, Capability, SandboxKind};
 use crate::guest::{Client, Welcome};
-use crate::sandbox::changes::{Listing, Maker};
-use crate::sandbox::lifeline::ControlSocket;
+use crate::sandbox::changes::{Listing, Maker, OPENED};
 use crate::sandbox::{BoxSpec, SandboxError, secrets};
-
-/// Longest time from the container's start to the guest's first word. Loaded machines need seconds; nothing needs this.
-const GREETING: Duration = Duration::from_secs(60);
 
 /// Directories that an image needs for itself.
 const NOT_WORKSPACES: [&str; 13] =
@@ -46,13 +38,16 @@ pub(super) async fn open(
     check_workspace(spec)?;
     let dirs = Dirs::of(&spec.run_dir);
     let masks = secrets::below(&spec.workspace, spec.home.as_deref(), &spec.state_dir);
+    let ground = Ground::of(engine, spec, image, &dirs)?;
     let mut first: Option<SandboxError> = None;
     let mut listing: Option<Listing> = None;
-    for (way, keep) in ways(engine, spec)? {
+    for (way, keep) in ground.ways(ways(engine, spec)?) {
         if let Err(error) = prepare(&dirs, &spec.workspace, keep) {
             return Err(no_room(&dirs.all, &error));
         }
-        if keep != Keep::Bind && listing.is_none() {
+        let lowers = ground.lay(keep, &dirs).await?;
+        // What a box before this one was compared with holds for this one, too.
+        if keep != Keep::Bind && listing.is_none() && !dirs.all.join(OPENED).exists() {
             listing = Listing::begin(&dirs.all, &spec.workspace, &masks, Maker::Engine);
         }
         let program = bundle.argv(PROGRAM_DIR);
@@ -65,23 +60,44 @@ pub(super) async fn open(
             program_dir: &bundle.dir,
             program: &program,
             dirs: &dirs,
+            lowers: &lowers,
             masks: &masks,
             ulimits: (engine.make == Make::Podman).then(own_limits),
             driver: std::process::id(),
         };
-        let attempt = Attempt { engine, shape: &shape, bundle };
+        let mut record = ContainerRecord {
+            container: shape.name(),
+            token: spec.token.clone(),
+            way,
+            keep,
+            from: if lowers.is_empty() { Vec::new() } else { ground.layers().to_vec() },
+            boot: boot(),
+            facts: None,
+        };
+        // Before there is anything that it could be about.
+        record.save(&dirs.all).map_err(|error| no_room(&dirs.all, &error))?;
+        let attempt = Attempt { engine, shape: &shape, bundle, brings_workspace: ground.is_host() };
         match attempt.run().await {
             Ok((container, guest)) => {
                 let facts = facts(&shape, engine, first.as_ref(), guest.welcome());
-                return Ok(Running::new(container, guest, facts, dirs, keep, listing));
+                record.facts = Some(facts.clone());
+                // A later driver can do without.
+                let _ = record.save(&dirs.all);
+                let companions = Companions::of(engine.clone(), spec, container.name.clone(), guest.clone());
+                let parts = Parts { container, guest, facts, record, listing, companions };
+                return Ok(Running::new(parts, spec));
             }
-            Err(Stopped::Guest(error)) => return Err(error),
+            Err(Stopped::Guest(error)) => {
+                ContainerRecord::remove(&dirs.all);
+                return Err(error);
+            }
             Err(Stopped::Engine(error)) => {
                 tracing::debug!(%error, because = error.because, ?way, ?keep, "no container this way");
                 first.get_or_insert(error);
             }
         }
     }
+    ContainerRecord::remove(&dirs.all);
     Err(first.unwrap_or_else(|| SandboxError {
         what: "no container can be made".to_owned(),
         because: Some("the engine is far and the workspace was to be written through".to_owned()),
@@ -165,6 +181,8 @@ struct Attempt<'a> {
     engine: &'a Engine,
     shape: &'a Shape<'a>,
     bundle: &'a Bundle,
+    /// Whether a copied workspace has to be brought; it is in the image otherwise.
+    brings_workspace: bool,
 }
 
 impl Attempt<'_> {
@@ -193,7 +211,7 @@ impl Attempt<'_> {
         if self.shape.way == Way::Api {
             self.upload_program(container).await?;
         }
-        if self.shape.keep == Keep::Copy {
+        if self.shape.keep == Keep::Copy && self.brings_workspace {
             self.upload_workspace(container).await?;
         }
         docker.start_container(&container.name, None).await.map_err(|error| refusal(what, &error))
@@ -256,70 +274,20 @@ impl Attempt<'_> {
 
     /// Waits for the guest to answer, for the container to die, or for patience to end.
     async fn greet(&self, container: &Container) -> Result<Client, SandboxError> {
-        let died = self.death(container);
-        let greeted = async {
-            match self.shape.way {
-                Way::Mounts => self.greet_by_socket().await,
-                Way::Api => self.greet_by_relay(container).await,
-            }
+        let door = Door {
+            engine: self.engine,
+            container: &container.name,
+            way: self.shape.way,
+            control: &self.shape.dirs.control,
+            sessions: self.shape.spec.run_dir.join("sessions"),
+            token: &self.shape.spec.token,
+            program: self.shape.program.to_vec(),
         };
-        let no_word = |because: String| SandboxError {
+        door.greet().await.map_err(|because| SandboxError {
             what: format!("the guest does not come up in `{}`", self.shape.image.name),
             because: Some(because),
             hint: Some("name another image with `--image`, or run with `--sandbox local`".to_owned()),
-        };
-        tokio::select! {
-            answer = greeted => answer.map_err(no_word),
-            words = died => Err(no_word(words)),
-            () = tokio::time::sleep(GREETING) => Err(no_word(format!("no word from it in {} s", GREETING.as_secs()))),
-        }
-    }
-
-    async fn greet_by_socket(&self) -> Result<Client, String> {
-        let dirs = self.shape.dirs;
-        let words = |error: io::Error| error.to_string();
-        // Through the descriptor a path of any length fits into a socket's address.
-        let dir = File::open(&dirs.control).map_err(words)?;
-        let address = format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd());
-        let stream = watch::connect(&dirs.control, Path::new(&address)).await.map_err(words)?;
-        let sessions = self.shape.spec.run_dir.join("sessions");
-        fs::create_dir_all(&sessions).map_err(words)?;
-        let logs = File::open(&sessions).map_err(words)?;
-        let token = &self.shape.spec.token;
-        let lifeline = ControlSocket { dir: dirs.control.clone(), sessions, process: None };
-        let client = Client::connect(stream, token, Some(logs.into())).await.map_err(|error| error.to_string())?;
-        Ok(client.mended_by(lifeline))
-    }
-
-    async fn greet_by_relay(&self, container: &Container) -> Result<Client, String> {
-        let lifeline = Relayed {
-            docker: self.engine.docker.clone(),
-            container: container.name.clone(),
-            program: self.shape.program.to_vec(),
-        };
-        let (reader, writer) = lifeline.open().await.map_err(|error| words_of(&error))?;
-        let token = &self.shape.spec.token;
-        let client = Client::connect_over(reader, writer, token).await.map_err(|error| error.to_string())?;
-        Ok(client.mended_by(lifeline))
-    }
-
-    /// Ends when the container does; says what it said last.
-    async fn death(&self, container: &Container) -> String {
-        let docker = &self.engine.docker;
-        let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
-        let ended = docker.wait_container(&container.name, Some(options)).next().await;
-        let how = match ended {
-            Some(Ok(ended)) => format!("it ended with code {}", ended.status_code),
-            Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => {
-                format!("it ended with code {code}")
-            }
-            Some(Err(error)) => words_of(&error),
-            None => "it ended".to_owned(),
-        };
-        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("5").build();
-        let lines: Vec<_> = docker.logs(&container.name, Some(options)).try_collect().await.unwrap_or_default();
-        let said = lines.iter().map(|line| line.to_string().trim().to_owned()).collect::<Vec<_>>().join("; ");
-        if said.is_empty() { how } else { format!("{how}: {said}") }
+        })
     }
 }
 

@@ -15,13 +15,15 @@ use tokio::io::AsyncWriteExt as _;
 use super::cgroup::Cgroup;
 use super::connect::words_of;
 use super::engine::{Engine, status};
+use super::record::ContainerRecord;
 use super::shape::{Dirs, KEY, Keep, RUNTIME_DIR};
-use crate::domain::{BoxFacts, Snapshot};
+use super::sidecars::Companions;
+use crate::domain::{BoxFacts, RunId, Snapshot};
 use crate::guest::Client;
 use crate::sandbox::changes::{ChangeKind, Listing, SystemChange, SystemChanges};
 use crate::sandbox::launch::record::KEPT;
 use crate::sandbox::launch::wire::Layer;
-use crate::sandbox::{Counters, Removal, Sandbox, SandboxError, SnapshotWish};
+use crate::sandbox::{BoxSpec, Counters, Removal, Sandbox, SandboxError, SavedImage, Sidecars, SnapshotWish};
 
 /// A container with its volume. Until it is [`kept`](Container::keep), dropping this removes them: in the background, since
 /// dropping must not wait. What does not get that far is found by its labels later.
@@ -82,22 +84,68 @@ pub(super) struct Running {
     guest: Client,
     facts: BoxFacts,
     dirs: Dirs,
-    keep: Keep,
+    record: ContainerRecord,
     listing: Option<Listing>,
+    companions: Companions,
+    origin: Origin,
     cgroup: tokio::sync::OnceCell<Option<Cgroup>>,
+}
+
+/// Whose box it is.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    /// The run.
+    pub(super) run: RunId,
+    /// The state directory of all runs.
+    pub(super) state_dir: PathBuf,
+}
+
+/// What a box is put together from.
+pub(super) struct Parts {
+    /// The container.
+    pub(super) container: Container,
+    /// The channel to its guest.
+    pub(super) guest: Client,
+    /// What it is.
+    pub(super) facts: BoxFacts,
+    /// What is on disk of it.
+    pub(super) record: ContainerRecord,
+    /// The list of what the workspace held, where this process makes it.
+    pub(super) listing: Option<Listing>,
+    /// The services beside it.
+    pub(super) companions: Companions,
 }
 
 impl Running {
     /// Takes charge of a container whose guest answers.
-    pub(super) fn new(
-        container: Container,
-        guest: Client,
-        facts: BoxFacts,
-        dirs: Dirs,
-        keep: Keep,
-        listing: Option<Listing>,
-    ) -> Self {
-        Self { container, guest, facts, dirs, keep, listing, cgroup: tokio::sync::OnceCell::new() }
+    pub(super) fn new(parts: Parts, spec: &BoxSpec) -> Self {
+        let Parts { container, guest, facts, record, listing, companions } = parts;
+        Self {
+            container,
+            guest,
+            facts,
+            dirs: Dirs::of(&spec.run_dir),
+            record,
+            listing,
+            companions,
+            origin: Origin { run: spec.run.clone(), state_dir: spec.state_dir.clone() },
+            cgroup: tokio::sync::OnceCell::new(),
+        }
+    }
+
+    /// The engine that has it.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.container.engine
+    }
+
+    /// What is on disk of it.
+    pub(super) fn record(&self) -> &ContainerRecord {
+        &self.record
+    }
+
+    /// Whose it is.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     async fn find_cgroup(&self) -> Option<Cgroup> {
@@ -176,7 +224,7 @@ impl Running {
 
     /// Lists the overlay's layer for whoever compares or applies the workspace's changes.
     fn keep_upper(&self) -> io::Result<()> {
-        if self.keep != Keep::Overlay {
+        if self.record.keep != Keep::Overlay {
             return Ok(());
         }
         let layer = Layer { at: PathBuf::from(&self.facts.workspace), key: KEY.to_owned() };
@@ -184,7 +232,7 @@ impl Running {
     }
 
     /// Ends every process: the guest does it in order, the engine by force.
-    async fn end(&self, patience: Duration) {
+    pub(super) async fn end(&self, patience: Duration) {
         let docker = &self.container.engine.docker;
         let orderly = async {
             self.guest.shutdown().await;
@@ -219,8 +267,20 @@ impl Sandbox for Running {
         cgroup.as_ref().map(Cgroup::counters).unwrap_or_default()
     }
 
-    async fn snapshot(&self, _wish: &SnapshotWish) -> Result<Snapshot, SandboxError> {
-        Err(SandboxError { what: "this box can't be kept yet".to_owned(), because: None, hint: None })
+    async fn snapshot(&self, wish: &SnapshotWish) -> Result<Snapshot, SandboxError> {
+        self.take_snapshot(wish).await
+    }
+
+    async fn described(&self) -> Vec<String> {
+        self.describe().await
+    }
+
+    fn sidecars(&self) -> Option<&dyn Sidecars> {
+        Some(&self.companions)
+    }
+
+    async fn save_image(&self, name: &str) -> Result<SavedImage, SandboxError> {
+        self.save_as(name).await
     }
 
     async fn destroy(&self, patience: Duration) -> Removal {
@@ -230,12 +290,16 @@ impl Sandbox for Running {
         }
         self.note_system().await;
         let mut left = Vec::new();
-        if self.keep == Keep::Copy
+        if self.record.keep == Keep::Copy
             && let Err(words) = self.save_workspace().await
         {
             left.push(words);
         }
         left.extend(self.container.remove().await);
+        left.extend(self.companions.end_all().await);
+        if left.is_empty() {
+            ContainerRecord::remove(&self.dirs.all);
+        }
         let tidied =
             [("control", remove_tree(&self.dirs.control)), ("w", self.remove_work()), ("u", self.keep_upper())];
         let failed = |(name, result): (&str, io::Result<()>)| Some(format!("box/{name}: {}", result.err()?));

@@ -7,6 +7,7 @@ use bollard::models::{
     ContainerCreateBody, HostConfig, Mount, MountBindOptions, MountTmpfsOptions, MountType, MountVolumeOptions,
     MountVolumeOptionsDriverConfig, ResourcesUlimits,
 };
+use serde::{Deserialize, Serialize};
 
 use super::engine::{Image, Make, RUN_LABEL, STATE_LABEL};
 use crate::guest::{Control, GuestSetup, SETUP_VAR};
@@ -24,7 +25,7 @@ pub(super) const SOCKET: &str = "ctl.sock";
 const DRIVER_LABEL: &str = "longhaul.pid";
 
 /// Processes and threads when no limit is named: enough for a parallel build, too few for a fork bomb to hurt.
-const DEFAULT_PIDS: u64 = 4096;
+pub(super) const DEFAULT_PIDS: u64 = 4096;
 /// Engines give 64 MiB of shared memory, which data loaders of machine learning frameworks run out of. Only what is
 /// used counts.
 const SHARED_MEMORY_BYTES: i64 = 2 << 30;
@@ -35,7 +36,8 @@ pub(super) const CAPABILITIES: [&str; 9] =
     ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT"];
 
 /// How host and container get at each other's files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Way {
     /// The engine mounts directories of this machine.
     Mounts,
@@ -44,7 +46,8 @@ pub(super) enum Way {
 }
 
 /// How the workspace is kept from the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Keep {
     /// An overlay over the host's directory: writes go to a directory of the run.
     Overlay,
@@ -109,6 +112,8 @@ pub(super) struct Shape<'a> {
     pub(super) program: &'a [String],
     /// The run's directories.
     pub(super) dirs: &'a Dirs,
+    /// Directories that the workspace stands on, from the top down, above the host's.
+    pub(super) lowers: &'a [PathBuf],
     /// What must not be seen below the workspace.
     pub(super) masks: &'a [PathBuf],
     /// Open files and processes that the engine may hand on, `None` to leave them to the engine.
@@ -211,13 +216,7 @@ impl Shape<'_> {
 
     /// Docker mounts an overlay when a volume of its `local` driver says so.
     fn overlay_volume(&self) -> Mount {
-        // Without redirects a layer means the same whatever the kernel's default is.
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={},redirect_dir=off",
-            self.spec.workspace.display(),
-            self.dirs.upper.display(),
-            self.dirs.work.display()
-        );
+        let options = overlay_options(self.lowers, &self.spec.workspace, self.dirs);
         let options = [("type", "overlay".to_owned()), ("device", "overlay".to_owned()), ("o", options)];
         Mount {
             typ: Some(MountType::VOLUME),
@@ -247,6 +246,14 @@ impl Shape<'_> {
             )
         })
     }
+}
+
+/// What the kernel is told of the workspace's overlay.
+pub(super) fn overlay_options(lowers: &[PathBuf], workspace: &Path, dirs: &Dirs) -> String {
+    let lowers = lowers.iter().map(PathBuf::as_path).chain([workspace]);
+    let lowers = lowers.map(|path| path.display().to_string()).collect::<Vec<_>>().join(":");
+    // Without redirects a layer means the same whatever the kernel's default is.
+    format!("lowerdir={lowers},upperdir={},workdir={},redirect_dir=off", dirs.upper.display(), dirs.work.display())
 }
 
 /// Limits on open files and processes, as engines take them.
@@ -325,7 +332,12 @@ mod tests {
     }
 
     fn body(make: Make, way: Way, keep: Keep) -> ContainerCreateBody {
-        let image = Image { name: "i".into(), digest: None, env: BTreeMap::from([("PATH".into(), "/x".into())]) };
+        let image = Image {
+            name: "i".into(),
+            digest: None,
+            env: BTreeMap::from([("PATH".into(), "/x".into())]),
+            labels: BTreeMap::new(),
+        };
         let (spec, dirs) = (spec(), Dirs::of(Path::new("/state/runs/x")));
         let shape = Shape {
             spec: &spec,
@@ -336,6 +348,7 @@ mod tests {
             program_dir: Path::new("/state/guest/abc"),
             program: &["/run/longhaul/bin/agent".to_owned()],
             dirs: &dirs,
+            lowers: &[],
             masks: &["/home/me/project/state".into()],
             ulimits: None,
             driver: 1,
