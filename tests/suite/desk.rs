@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use longhaul::clock::{Clock, SystemClock, VirtualClock};
 use longhaul::domain::{Event, Outcome, Progress, RunMode, ToolCall, WaitProgress};
 use longhaul::sandbox::host::Host;
-use longhaul::sandbox::{Backend, Launch};
+use longhaul::sandbox::{Backend, Launch, Sandbox};
 use longhaul::terminal::{Board, Terminal, TerminalOptions};
 use longhaul::tools::{Attention, CallNames, Registry, Services, Workbench};
 use serde_json::Value;
@@ -44,10 +44,20 @@ impl Desk {
         let place = Bench::below(std::path::Path::new("/tmp"));
         let launch = Launch { program: PathBuf::from(env!("CARGO_BIN_EXE_agent")), state_dir: place.state_dir() };
         let sandbox = Host::new(launch, PathBuf::from("/tmp")).create(&place.spec()).await.unwrap();
+        Self::in_box(place, sandbox, clock)
+    }
+
+    /// One in this box.
+    pub(crate) fn in_box(place: Bench, sandbox: Box<dyn Sandbox>, clock: Arc<dyn Clock>) -> Self {
         let options = TerminalOptions { clock, ..options(&place.workspace()) };
         let terminal = Terminal::new(sandbox.guest().clone(), options);
         let bench = Workbench::new(sandbox, terminal, &place.run_dir().join("artifacts"));
         Self { place, bench, calls: AtomicU32::new(0) }
+    }
+
+    /// The next thing that happens beside the calls.
+    pub(crate) async fn news(&self) -> Event {
+        self.bench.news().await
     }
 
     /// The jobs.

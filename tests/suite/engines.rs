@@ -148,3 +148,11 @@ pub(crate) async fn run(sandbox: &dyn Sandbox, command: &str) -> (Option<i32>, S
     };
     (code, String::from_utf8_lossy(&output.unwrap_or_default()).into_owned())
 }
+
+/// The names of all things of a kind (`network`, `image`) of a run.
+pub(crate) fn left_of_kind(engine: Engine, kind: &str, run: &RunId) -> Vec<String> {
+    let label = format!("label=longhaul.run={run}");
+    let done = Command::new(engine.program).args([kind, "ls", "-q", "--filter", &label]).output();
+    let text = String::from_utf8_lossy(&done.expect("the engine's program").stdout).into_owned();
+    text.lines().map(str::to_owned).collect()
+}

@@ -6,7 +6,7 @@ use super::engine::{Engine, RUN_LABEL, refusal, status};
 use super::greet::Door;
 use super::record::{ContainerRecord, boot};
 use super::running::{Container, Parts, Running};
-use super::shape::Dirs;
+use super::shape::{Dirs, GUEST};
 use super::sidecars::Companions;
 use crate::domain::{BoxFacts, SandboxKind};
 use crate::guest::Client;
@@ -84,8 +84,9 @@ async fn reach(
     found: &ContainerInspectResponse,
     dirs: &Dirs,
 ) -> Result<Client, SandboxError> {
-    let mut program = found.config.as_ref().and_then(|config| config.entrypoint.clone()).unwrap_or_default();
-    program.retain(|word| word != "__guest");
+    let config = found.config.as_ref();
+    let words = config.into_iter().flat_map(|config| [&config.entrypoint, &config.cmd]).flatten().flatten();
+    let program = words.filter(|word| !word.is_empty()).take_while(|word| *word != GUEST).cloned().collect();
     let door = Door {
         engine,
         container: &record.container,

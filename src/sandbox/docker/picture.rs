@@ -157,10 +157,13 @@ pub(super) async fn remove_checkpoint(engine: &Engine, id: &str) -> Result<(), S
 
 /// What a container's own configuration differs in from its image's, taken back.
 fn own_changes(config: &ImageConfig) -> Vec<String> {
+    // Without either the engine would take the container's.
+    let has_none = config.entrypoint.as_ref().is_none_or(Vec::is_empty);
+    let shell = ["sh".to_owned()];
     vec![
         format!("ENV {SETUP_VAR}="),
         format!("ENTRYPOINT {}", words(config.entrypoint.as_deref())),
-        format!("CMD {}", words(config.cmd.as_deref())),
+        format!("CMD {}", words(config.cmd.as_deref().or(has_none.then_some(&shell)))),
         format!("USER {}", config.user.as_deref().filter(|user| !user.is_empty()).unwrap_or("0:0")),
         format!("WORKDIR {}", quoted(config.working_dir.as_deref().filter(|dir| !dir.is_empty()).unwrap_or("/"))),
     ]

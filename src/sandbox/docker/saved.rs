@@ -3,7 +3,7 @@
 use super::engine::{Engine, RUN_LABEL, STATE_LABEL, refusal, status};
 use super::picture::{CHECKPOINT_LABEL, MOST_LAYERS, Picture, SAVED_LABEL, WORKSPACE_LABEL};
 use super::running::Running;
-use super::shape::Keep;
+use super::shape::{DRIVER_LABEL, Keep};
 use crate::sandbox::{SandboxError, SavedImage};
 
 /// A name for an image, in its parts.
@@ -77,6 +77,7 @@ impl Running {
             (SAVED_LABEL, self.origin().run.to_string()),
             (RUN_LABEL, String::new()),
             (STATE_LABEL, String::new()),
+            (DRIVER_LABEL, String::new()),
             (CHECKPOINT_LABEL, String::new()),
             (WORKSPACE_LABEL, String::new()),
         ];

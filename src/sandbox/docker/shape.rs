@@ -19,10 +19,12 @@ pub(super) const PROGRAM_DIR: &str = "/run/longhaul/bin";
 pub(super) const CONTROL_DIR: &str = "/run/longhaul/control";
 /// What the guest keeps for itself in the container.
 pub(super) const RUNTIME_DIR: &str = "/run/longhaul/guest";
+/// The word by which this program becomes the guest.
+pub(super) const GUEST: &str = "__guest";
 /// The control socket's name.
 pub(super) const SOCKET: &str = "ctl.sock";
 /// The environment variable that names the driving process to people who look at the container.
-const DRIVER_LABEL: &str = "longhaul.pid";
+pub(super) const DRIVER_LABEL: &str = "longhaul.pid";
 
 /// Processes and threads when no limit is named: enough for a parallel build, too few for a fork bomb to hurt.
 pub(super) const DEFAULT_PIDS: u64 = 4096;
@@ -145,13 +147,18 @@ impl Shape<'_> {
     /// What the engine is asked for.
     pub(super) fn body(&self) -> ContainerCreateBody {
         let mut command = self.program.to_vec();
-        command.push("__guest".to_owned());
+        command.push(GUEST.to_owned());
+        // An image that is made of a container of Docker's has the container's entry point where its own base has none.
+        let (entrypoint, command) = match self.make {
+            Make::Docker => (vec![String::new()], command),
+            Make::Podman => (command, Vec::new()),
+        };
         ContainerCreateBody {
             image: Some(self.image.name.clone()),
             hostname: Some("longhaul".to_owned()),
             user: Some("0:0".to_owned()),
-            entrypoint: Some(command),
-            cmd: Some(Vec::new()),
+            entrypoint: Some(entrypoint),
+            cmd: Some(command),
             env: Some(vec![format!("{SETUP_VAR}={}", self.setup())]),
             working_dir: Some("/".to_owned()),
             labels: Some(self.labels()),
