@@ -19,6 +19,8 @@ pub(super) const RUN_LABEL: &str = "longhaul.run";
 /// The label that carries the state directory, so that nobody removes what another one's runs have made.
 pub(super) const STATE_LABEL: &str = "longhaul.state";
 
+/// Engines refuse images of more than about 125 layers.
+const MOST_LAYERS: usize = 60;
 /// Longest time to ask a registry whether it has an image.
 const REGISTRY: Duration = Duration::from_secs(10);
 
@@ -52,6 +54,8 @@ pub(super) struct Engine {
     pub(super) far: bool,
     /// What its machine can do and what not.
     pub(super) capabilities: Vec<Capability>,
+    /// An image that has more layers than this is made one of a single layer.
+    pub(super) most_layers: usize,
 }
 
 /// An image that the engine has.
@@ -83,6 +87,7 @@ impl Engine {
             make: if podman { Make::Podman } else { Make::Docker },
             far: desktop || !matches!(endpoint, Endpoint::Unix(_)),
             capabilities: limits_of(&info),
+            most_layers: MOST_LAYERS,
         })
     }
 

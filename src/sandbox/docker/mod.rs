@@ -11,6 +11,7 @@ mod describe;
 mod engine;
 mod find;
 mod greet;
+mod ground;
 mod network;
 mod open;
 mod owned;
@@ -50,16 +51,25 @@ pub struct Docker {
     image: String,
     env: BTreeMap<String, String>,
     home: Option<PathBuf>,
+    most_layers: Option<usize>,
 }
 
 impl Docker {
     /// Notes where to look: `image` is taken when a box names none, `env` and `home` are the caller's.
     pub fn new(launch: Launch, image: Option<String>, env: BTreeMap<String, String>, home: Option<PathBuf>) -> Self {
-        Self { launch, image: image.unwrap_or_else(|| DEFAULT_IMAGE.to_owned()), env, home }
+        Self { launch, image: image.unwrap_or_else(|| DEFAULT_IMAGE.to_owned()), env, home, most_layers: None }
+    }
+
+    /// Has images of more layers than this made ones of a single layer, earlier than need be.
+    #[must_use]
+    pub fn with_most_layers(self, most_layers: usize) -> Self {
+        Self { most_layers: Some(most_layers), ..self }
     }
 
     async fn engine(&self) -> Result<Engine, SandboxError> {
-        Engine::reach(&Surroundings { env: &self.env, home: self.home.as_deref() }).await
+        let engine = Engine::reach(&Surroundings { env: &self.env, home: self.home.as_deref() }).await?;
+        let most_layers = self.most_layers.unwrap_or(engine.most_layers);
+        Ok(Engine { most_layers, ..engine })
     }
 
     async fn bundle(&self) -> Result<Bundle, SandboxError> {

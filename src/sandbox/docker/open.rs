@@ -11,11 +11,11 @@ use super::bundle::Bundle;
 use super::carry;
 use super::engine::{Engine, Image, Make, RUN_LABEL, refusal, status};
 use super::greet::Door;
+use super::ground::Ground;
 use super::record::{ContainerRecord, boot};
 use super::running::{Container, Parts, Running};
 use super::shape::{CONTROL_DIR, Dirs, Keep, PROGRAM_DIR, SOCKET, Shape, Way};
 use super::sidecars::Companions;
-use super::snapshot::Ground;
 use crate::domain::{BoxFacts, Capability, SandboxKind};
 use crate::guest::{Client, Welcome};
 use crate::sandbox::changes::{Listing, Maker, OPENED};
@@ -70,7 +70,7 @@ pub(super) async fn open(
             token: spec.token.clone(),
             way,
             keep,
-            from: if lowers.is_empty() { Vec::new() } else { ground.layers().to_vec() },
+            from: ground.layers().to_vec(),
             boot: boot(),
             facts: None,
         };

@@ -3,11 +3,12 @@
 use bollard::models::{ContainerConfig, ContainerCreateBody, ImageConfig};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptions, RemoveImageOptionsBuilder,
+    TagImageOptionsBuilder,
 };
 use futures_util::TryStreamExt as _;
 
 use super::connect::words_of;
-use super::engine::{Engine, refusal, status};
+use super::engine::{Engine, Make, refusal, status};
 use crate::guest::SETUP_VAR;
 use crate::sandbox::SandboxError;
 
@@ -17,8 +18,6 @@ pub(super) const CHECKPOINT_LABEL: &str = "longhaul.checkpoint";
 pub(super) const WORKSPACE_LABEL: &str = "longhaul.workspace";
 /// The label of an image that a person asked for: the run it was made by.
 pub(super) const SAVED_LABEL: &str = "longhaul.saved";
-/// Engines refuse images of more than about 125 layers.
-pub(super) const MOST_LAYERS: usize = 60;
 
 /// What is to be made of a container.
 #[derive(Debug)]
@@ -35,8 +34,6 @@ pub(super) struct Picture<'a> {
     pub(super) labels: &'a [(&'static str, String)],
     /// Whether the engine holds the container meanwhile.
     pub(super) pause: bool,
-    /// More layers than this become one.
-    pub(super) most_layers: usize,
 }
 
 /// An image that was made.
@@ -62,20 +59,22 @@ impl Picture<'_> {
         let mut changes = own_changes(&base.config.clone().unwrap_or_default());
         changes.extend(self.labels.iter().map(|(name, value)| format!("LABEL {name}={}", quoted(value))));
         let changes = changes.join("\n");
-        let options = CommitContainerOptionsBuilder::new()
-            .container(self.container)
-            .repo(self.repo)
-            .tag(self.tag)
-            .pause(self.pause)
-            .changes(&changes)
-            .build();
+        let options =
+            CommitContainerOptionsBuilder::new().container(self.container).pause(self.pause).changes(&changes).build();
         let committed = docker.commit_container(options, ContainerConfig::default()).await;
         let id = with_algorithm(committed.map_err(|error| refusal(what, &error))?.id);
+        // Apart from the making, since an image whose name is refused is made all the same.
+        let options = TagImageOptionsBuilder::new().repo(self.repo).tag(self.tag).build();
+        if let Err(error) = docker.tag_image(&id, Some(options)).await {
+            let _ = self.engine.remove_image(&id).await;
+            return Err(refusal(what, &error));
+        }
         let made = docker.inspect_image(&id).await.map_err(|error| refusal(what, &error))?;
         let grown = made.size.unwrap_or(0).saturating_sub(base.size.unwrap_or(0));
         let new_bytes = u64::try_from(grown).unwrap_or(0);
         let layers = made.root_fs.and_then(|root| root.layers).map_or(0, |layers| layers.len());
-        if layers <= self.most_layers {
+        // Podman's storage takes five hundred.
+        if layers <= self.engine.most_layers || self.engine.make == Make::Podman {
             return Ok(Made { id, new_bytes });
         }
         tracing::info!(layers, "making one layer of all");

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::models::{ChangeType, FilesystemChange};
@@ -21,7 +22,7 @@ use super::sidecars::Companions;
 use crate::domain::{BoxFacts, RunId, Snapshot};
 use crate::guest::Client;
 use crate::sandbox::changes::{ChangeKind, Listing, SystemChange, SystemChanges};
-use crate::sandbox::launch::record::KEPT;
+use crate::sandbox::launch::record::{KEPT, KeptList};
 use crate::sandbox::launch::wire::Layer;
 use crate::sandbox::{BoxSpec, Counters, Removal, Sandbox, SandboxError, SavedImage, Sidecars, SnapshotWish};
 
@@ -87,6 +88,8 @@ pub(super) struct Running {
     record: ContainerRecord,
     listing: Option<Listing>,
     companions: Companions,
+    /// The layer that was taken of it last: the next one shares files with it.
+    taken: Mutex<Option<String>>,
     origin: Origin,
     cgroup: tokio::sync::OnceCell<Option<Cgroup>>,
 }
@@ -128,6 +131,7 @@ impl Running {
             record,
             listing,
             companions,
+            taken: Mutex::default(),
             origin: Origin { run: spec.run.clone(), state_dir: spec.state_dir.clone() },
             cgroup: tokio::sync::OnceCell::new(),
         }
@@ -146,6 +150,26 @@ impl Running {
     /// Whose it is.
     pub(super) fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// Its directories.
+    pub(super) fn dirs(&self) -> &Dirs {
+        &self.dirs
+    }
+
+    /// The services beside it.
+    pub(super) fn companions(&self) -> &Companions {
+        &self.companions
+    }
+
+    /// The layer that was taken of it last.
+    pub(super) fn taken(&self) -> Option<String> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that a layer was taken of it.
+    pub(super) fn note_taken(&self, layer: &str) {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(layer.to_owned());
     }
 
     async fn find_cgroup(&self) -> Option<Cgroup> {
@@ -228,7 +252,8 @@ impl Running {
             return Ok(());
         }
         let layer = Layer { at: PathBuf::from(&self.facts.workspace), key: KEY.to_owned() };
-        fs::write(self.dirs.all.join(KEPT), serde_json::to_vec(&[layer])?)
+        let kept = KeptList { layers: vec![layer], from: self.record.from.clone() };
+        fs::write(self.dirs.all.join(KEPT), serde_json::to_vec(&kept)?)
     }
 
     /// Ends every process: the guest does it in order, the engine by force.

@@ -1,7 +1,7 @@
 //! A box kept as an image under a name that a person chose.
 
 use super::engine::{Engine, RUN_LABEL, STATE_LABEL, refusal, status};
-use super::picture::{CHECKPOINT_LABEL, MOST_LAYERS, Picture, SAVED_LABEL, WORKSPACE_LABEL};
+use super::picture::{CHECKPOINT_LABEL, Picture, SAVED_LABEL, WORKSPACE_LABEL};
 use super::running::Running;
 use super::shape::{DRIVER_LABEL, Keep};
 use crate::sandbox::{SandboxError, SavedImage};
@@ -88,7 +88,6 @@ impl Running {
             tag: &tag,
             labels: &labels,
             pause: true,
-            most_layers: MOST_LAYERS,
         };
         let mut left_out = self.left_out().await?;
         if self.record().keep == Keep::Overlay {

@@ -8,6 +8,7 @@ mod adopt;
 mod content;
 mod index;
 mod refs;
+mod spread;
 mod taking;
 
 use std::fs;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub(in crate::sandbox) use self::refs::referenced;
+pub(in crate::sandbox) use self::spread::spread;
 pub(in crate::sandbox) use self::taking::{Kept, Parts, Taking, now_ns};
 use super::launch::record::{remove_tree, write_whole};
 use super::launch::wire::{Layer, WORKSPACE_KEY};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::sandbox::launch::record::{KeptList, Record};
+use crate::sandbox::launch::record::KeptList;
 
 /// As much of a checkpoint's file as matters here.
 #[derive(Deserialize)]
@@ -26,6 +26,15 @@ struct SnapshotPart {
     layers: Vec<String>,
 }
 
+/// As much of a box's record as matters here.
+#[derive(Deserialize)]
+struct BoxPart {
+    #[serde(default)]
+    from: Vec<String>,
+    #[serde(default)]
+    sealing: Option<String>,
+}
+
 /// The names of all layers that a checkpoint or a box of some run stands on.
 ///
 /// # Errors
@@ -40,7 +49,10 @@ pub(in crate::sandbox) fn referenced(state_dir: &Path) -> io::Result<BTreeSet<St
             }
         }
         let dir = run.join("box");
-        if let Some(record) = Record::load(&dir) {
+        // Of a box of any kind.
+        let record =
+            fs::read(dir.join("init.json")).ok().and_then(|json| serde_json::from_slice::<BoxPart>(&json).ok());
+        if let Some(record) = record {
             names.extend(record.from);
             names.extend(record.sealing);
         }
