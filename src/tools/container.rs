@@ -159,6 +159,24 @@ pub(super) async fn run(
     }
 }
 
+/// What came of a call whose driver went before it had an outcome, where that can be seen; what can't is done again.
+pub(super) async fn settled(args: &Args, sandbox: &dyn Sandbox) -> Option<Outcome> {
+    let name = SidecarName::new(args.name.as_deref()?).ok()?;
+    let all = sandbox.sidecars()?.list().await.ok()?;
+    let there = all.iter().find(|one| one.name == name);
+    match (args.action, there) {
+        (Verb::Start, Some(one)) if one.is_up => {
+            let text = format!("[sidecar {name} is up; whether it is ready was not seen: the agent was interrupted]");
+            Some(Outcome::words(Status::Ok, text))
+        }
+        (Verb::Stop, None) => Some(Outcome::words(Status::Ok, format!("[sidecar {name} is stopped and removed]"))),
+        (
+            Verb::Start | Verb::Stop | Verb::Info | Verb::Inspect | Verb::Logs | Verb::CopyIn | Verb::CopyOut,
+            Some(_) | None,
+        ) => None,
+    }
+}
+
 impl Call<'_> {
     fn name(&self) -> Result<SidecarName, Stop> {
         let Some(text) = self.args.name.as_deref() else { return Err(malformed("name: is missing")) };

@@ -14,7 +14,9 @@ use crate::terminal::{CommandReport, JobWish, ReportState, TerminalError};
 use super::facts::{command_outcome, job_outcome};
 use super::path::resolve;
 use super::workbench::told;
-use super::{Action, Attention, CallNames, Done, Workbench, WorkbenchError, edit_file, shell, tmux, write_file};
+use super::{
+    Action, Attention, CallNames, Done, Workbench, WorkbenchError, container, edit_file, shell, tmux, write_file,
+};
 
 /// File systems keep times this exactly at worst, and take them from a clock that is a little behind.
 const TIME_GRAIN: Duration = Duration::from_millis(20);
@@ -112,6 +114,7 @@ impl Workbench {
             | Action::WriteFile(_)
             | Action::EditFile(_)
             | Action::Checkpoint(_)
+            | Action::Container(_)
             | Action::Finish(_) => return Ok(false),
         }
         Ok(match self.look_up(names.work).await.map_err(WorkbenchError::Gone)? {
@@ -129,6 +132,9 @@ impl Workbench {
             Action::Tmux(args) => self.of_tmux(args, names, left).await,
             Action::WriteFile(args) => self.of_written(args, left).await,
             Action::EditFile(args) => self.of_edited(args, left).await,
+            Action::Container(args) => {
+                Ok(container::settled(args, self.sandbox()).await.map_or(Fate::Open, Fate::Known))
+            }
             Action::Wait(_) | Action::ReadFile(_) | Action::Checkpoint(_) | Action::Finish(_) => Ok(Fate::Open),
         }
     }
