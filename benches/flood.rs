@@ -9,6 +9,8 @@
 mod ground;
 #[path = "ground/memory.rs"]
 mod memory;
+#[path = "ground/sessions.rs"]
+mod sessions;
 #[path = "ground/times.rs"]
 mod times;
 
@@ -23,8 +25,9 @@ use longhaul::sandbox::Limits;
 use longhaul::terminal::{CommandSpec, JobWish, Terminal};
 use tokio_util::sync::CancellationToken;
 
-use ground::{backend, directory, options, spec};
+use ground::{backend, directory, spec};
 use memory::rss_kib;
+use sessions::options;
 use times::Times;
 
 const FLOODS: usize = 8;

@@ -9,6 +9,8 @@
 mod ground;
 #[path = "ground/memory.rs"]
 mod memory;
+#[path = "ground/sessions.rs"]
+mod sessions;
 #[path = "ground/times.rs"]
 mod times;
 
@@ -25,8 +27,9 @@ use longhaul::terminal::{CommandSpec, Terminal};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use ground::{AGENT, IMAGE, backend, directory, options, spec};
+use ground::{AGENT, IMAGE, backend, directory, spec};
 use memory::rss_kib;
+use sessions::options;
 use times::Times;
 
 /// The arguments of the call that every step makes.

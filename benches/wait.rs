@@ -7,6 +7,8 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and stops at what it did not expect")]
 
 mod ground;
+#[path = "ground/sessions.rs"]
+mod sessions;
 #[path = "ground/times.rs"]
 mod times;
 
@@ -21,7 +23,8 @@ use longhaul::terminal::Terminal;
 use longhaul::tools::{Attention, CallNames, Registry, Services, Workbench};
 use serde_json::{Value, json};
 
-use ground::{backend, directory, options, spec};
+use ground::{backend, directory, spec};
+use sessions::options;
 use times::Times;
 
 /// How often the poller looks.

@@ -5,16 +5,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use longhaul::clock::{Clock as _, SystemClock};
 use longhaul::domain::SandboxKind;
-use longhaul::guest::TermSize;
 use longhaul::journal::new_run_id;
 use longhaul::sandbox::docker::Docker;
 use longhaul::sandbox::local::Local;
 use longhaul::sandbox::{Backend, BoxSpec, Launch, Limits, Network};
-use longhaul::terminal::{ExcerptBudget, TerminalOptions};
 
 /// The image that `scripts/setup.sh` makes.
 pub(crate) const IMAGE: &str = "longhaul-test:bookworm";
@@ -58,17 +55,5 @@ pub(crate) fn spec(kind: SandboxKind, dir: &Path, limits: Limits) -> BoxSpec {
         token: "0123456789abcdef0123456789abcdef".to_owned(),
         tmux: false,
         from: None,
-    }
-}
-
-/// Sessions in the project.
-pub(crate) fn options(dir: &Path) -> TerminalOptions {
-    TerminalOptions {
-        workspace: dir.join("project").to_string_lossy().into_owned(),
-        env: BTreeMap::new(),
-        size: TermSize::default(),
-        logs: "sessions".to_owned(),
-        budget: ExcerptBudget::default(),
-        clock: Arc::new(SystemClock::new()),
     }
 }

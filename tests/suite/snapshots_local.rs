@@ -137,7 +137,10 @@ async fn what_nobody_refers_to_is_discarded_and_swept_and_nothing_else_is() {
     // The box that stood on it is listed with what it stood on until its run is removed.
     backend.sweep(&|_| false).await;
     assert_eq!(layers(), first.layers);
-    fs::remove_dir_all(bench.state_dir().join("runs")).unwrap();
+    let of_user = from(&bench, &first).run_dir;
+    for run in fs::read_dir(of_user.parent().unwrap()).unwrap().flatten() {
+        let _ = fs::remove_dir_all(run.path().join("box"));
+    }
     backend.sweep(&|_| false).await;
     assert_eq!(layers(), Vec::<String>::new());
 }

@@ -11,6 +11,7 @@ use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use super::*;
 use crate::sandbox::launch::record::KEPT;
 use crate::sandbox::launch::wire::{Layer, WORKSPACE_KEY};
+use crate::sandbox::layers::Store;
 
 /// A file system, as small as can be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +139,8 @@ impl Stage {
     }
 
     /// Leaves a box that has made `trees` out of `base`, one after the other, and was kept after each but the last.
-    fn leave_stack(&self, base: &Tree, trees: &[Tree], anew: &mut impl FnMut() -> bool) {
+    /// With `merged` the kept layers have become one.
+    fn leave_stack(&self, base: &Tree, trees: &[Tree], merged: bool, anew: &mut impl FnMut() -> bool) {
         let part = Layer { at: self.work().canonicalize().expect("there"), key: WORKSPACE_KEY.to_owned() };
         let rootful = rustix::process::geteuid().is_root();
         let (mut below, mut from) = (base, Vec::new());
@@ -154,6 +156,10 @@ impl Stage {
             fs::write(dir.join("meta.json"), meta.to_string()).expect("written");
             below = tree;
             from.insert(0, format!("run-k{nth}"));
+        }
+        if merged && from.len() > 1 {
+            Store::of(&self.place.path().join("state")).merge("run-c1", &from).expect("merged");
+            from = vec!["run-c1".to_owned()];
         }
         let kept = serde_json::json!({"layers": [part], "from": from});
         fs::write(self.run().join("box").join(KEPT), kept.to_string()).expect("written");
@@ -213,11 +219,12 @@ proptest! {
     fn layers_on_top_of_each_other_come_to_the_host_as_the_kernel_shows_them(
         base in any_root(),
         trees in prop::collection::vec(any_root(), 1..=4),
+        merged in any::<bool>(),
         anew in prop::collection::vec(any::<bool>(), 1..6),
     ) {
         let stage = Stage::of(&base);
         stage.open();
-        stage.leave_stack(&base, &trees, &mut turns(&anew));
+        stage.leave_stack(&base, &trees, merged, &mut turns(&anew));
         let new = trees.last().expect("at least one");
         let changes = stage.changes();
         prop_assert_eq!(changes.list.is_empty(), base == *new);

@@ -78,12 +78,14 @@ pub(super) async fn reach(dir: &Path, spec: &BoxSpec, record: &Record) -> Result
     }
 }
 
-/// Removes what runs that nobody drives, or that are gone, have left in the store and nobody needs.
+/// Removes what runs that nobody drives have left in the store and nobody needs, and half-made layers of runs that are
+/// gone. Whole layers of those are not this function's: it can't ask whether they are to be kept.
 pub(super) fn sweep_layers(state_dir: &Path, is_driven: IsDriven<'_>) -> Vec<String> {
     let runs = fs::read_dir(state_dir.join("runs")).into_iter().flatten().flatten();
     let runs = runs.filter_map(|entry| RunId::new(entry.file_name().to_str()?).ok());
-    let driven: BTreeSet<String> = runs.filter(|run| is_driven(run)).map(|run| run.short()).collect();
-    let swept = Store::of(state_dir).sweep(state_dir, &|run| !driven.contains(run));
+    let (busy, idle): (Vec<RunId>, Vec<RunId>) = runs.partition(|run| is_driven(run));
+    let short = |runs: Vec<RunId>| runs.iter().map(RunId::short).collect::<BTreeSet<_>>();
+    let swept = Store::of(state_dir).sweep(state_dir, &short(busy), &short(idle));
     swept.into_iter().map(|name| format!("the layer {name}")).collect()
 }
 

@@ -7,10 +7,12 @@
 mod adopt;
 mod content;
 mod index;
+mod merge;
 mod refs;
 mod spread;
 mod taking;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -146,26 +148,25 @@ impl Store {
         unneeded.filter_map(|name| Some(format!("layer {name}: {}", self.remove(name).err()?))).collect()
     }
 
-    /// Removes what a run has left in the store that nobody refers to, half-made layers included. Returns the names.
-    pub(in crate::sandbox) fn sweep(&self, state_dir: &Path, is_left: &dyn Fn(&str) -> bool) -> Vec<String> {
-        let mut swept = Vec::new();
-        let left: Vec<String> = self.names().into_iter().filter(|name| is_left(owner(name))).collect();
-        if left.is_empty() {
-            return swept;
-        }
+    /// Removes what has been left in the store: half-made layers of runs that are not `busy`, and layers of the `idle` ones
+    /// that nobody refers to. Runs are named by their short ids. Returns the names.
+    pub(in crate::sandbox) fn sweep(
+        &self,
+        state_dir: &Path,
+        busy: &BTreeSet<String>,
+        idle: &BTreeSet<String>,
+    ) -> Vec<String> {
+        let is_left =
+            |name: &String| !busy.contains(owner(name)) && (name.starts_with(TMP) || idle.contains(owner(name)));
+        let left: Vec<String> = self.names().into_iter().filter(is_left).collect();
         // What can't be read may refer to anything.
-        let Ok(referenced) = referenced(state_dir) else { return swept };
-        for name in left {
-            let removed = match name.strip_prefix(TMP) {
-                Some(_) => remove_tree(&self.dir.join(&name)),
-                None if referenced.contains(&name) => continue,
-                None => self.remove(&name),
-            };
-            if removed.is_ok() {
-                swept.push(name);
-            }
-        }
-        swept
+        let referenced = if left.is_empty() { None } else { referenced(state_dir).ok() };
+        let Some(referenced) = referenced else { return Vec::new() };
+        let removed = |name: &String| match name.starts_with(TMP) {
+            true => remove_tree(&self.dir.join(name)).is_ok(),
+            false => !referenced.contains(name) && self.remove(name).is_ok(),
+        };
+        left.into_iter().filter(removed).collect()
     }
 
     fn sync_name(&self) -> io::Result<()> {
@@ -271,7 +272,9 @@ mod tests {
         assert_eq!(store.names(), ["run-k1"]);
         assert!(store.begin("run-k1").is_err(), "a layer is never made twice");
         assert!(!store.may_be_cut("run-k1"));
-        let swept = store.sweep(place.path(), &|run| run == "run");
+        let run = BTreeSet::from(["run".to_owned()]);
+        assert_eq!(store.sweep(place.path(), &run, &BTreeSet::new()), Vec::<String>::new());
+        let swept = store.sweep(place.path(), &BTreeSet::new(), &run);
         assert_eq!((swept, store.names()), (vec!["run-k1".to_owned()], Vec::new()));
     }
 }

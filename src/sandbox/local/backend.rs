@@ -73,6 +73,11 @@ pub(super) async fn create(launch: Launch, spec: BoxSpec) -> Result<Running, San
     let dir = spec.run_dir.join("box");
     let store = Store::of(&launch.state_dir);
     let stack = spec.from.as_ref().map_or(Ok(Vec::new()), |from| stack::check(&store, from, may_mount()))?;
+    let lowered = {
+        let (store, run) = (store.clone(), spec.run.clone());
+        tokio::task::spawn_blocking(move || stack::lower(&store, &run, stack))
+    };
+    let stack = lowered.await.map_err(|_| launch::given_up())?;
     let state_dir = launch.state_dir.clone();
     let blocking = {
         let (spec, dir, stack) = (spec.clone(), dir.clone(), stack.clone());

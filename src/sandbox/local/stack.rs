@@ -5,11 +5,16 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::domain::{Capability, SandboxKind, Snapshot};
+use crate::domain::{Capability, RunId, SandboxKind, Snapshot};
 use crate::sandbox::SandboxError;
 use crate::sandbox::changes::{LIST, OPENED, SYSTEM};
 use crate::sandbox::launch::record::{Record, remove_tree};
-use crate::sandbox::layers::Store;
+use crate::sandbox::layers::{Store, now_ns};
+
+/// With more layers than this below it no box is made.
+const MOST: usize = 60;
+/// How many of them stay as they are, since other boxes may share them.
+const STAY: usize = 10;
 
 /// The layers of a snapshot, all of which must be there; `rootful` tells who is to read them.
 ///
@@ -35,6 +40,23 @@ pub(super) fn check(store: &Store, from: &Snapshot, rootful: bool) -> Result<Vec
         }
     }
     Ok(from.layers.clone())
+}
+
+/// Makes the lower layers one where there are many; `run` names the new one's run. What a merge can't do is no error: the
+/// kernel takes many more.
+pub(super) fn lower(store: &Store, run: &RunId, mut stack: Vec<String>) -> Vec<String> {
+    if stack.len() <= MOST {
+        return stack;
+    }
+    let name = format!("{}-c{:x}", run.short(), now_ns());
+    match store.merge(&name, &stack[STAY..]) {
+        Ok(()) => {
+            stack.truncate(STAY);
+            stack.push(name);
+        }
+        Err(error) => tracing::warn!(%error, "the layers were not merged"),
+    }
+    stack
 }
 
 /// The directories of layers.
