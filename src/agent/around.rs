@@ -4,6 +4,8 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::person::{Person, Word};
 use crate::clock::Clock;
 use crate::domain::{Event, ExitReason, RunSpec, duration_words};
@@ -49,7 +51,7 @@ impl Around {
         spec: &RunSpec,
         driven: Duration,
     ) -> Self {
-        let limit = Limit { clock, until: None, told: false };
+        let limit = Limit { clock, until: None, deadline: None, told: false };
         let mut around = Self { person, inbox, orders: VecDeque::new(), bench: None, limit };
         around.limit_to(spec, driven);
         around
@@ -104,6 +106,7 @@ impl Around {
     pub(super) fn limit_to(&mut self, spec: &RunSpec, driven: Duration) {
         let now = self.limit.clock.since_boot();
         self.limit.until = spec.max_time_s.map(|seconds| now + Duration::from_secs(seconds).saturating_sub(driven));
+        self.limit.deadline = spec.budget.deadline;
     }
 
     /// Removes the messages that an earlier driver has recorded and not removed.
@@ -134,8 +137,12 @@ impl Around {
 
 /// The end that follows when the run's time is over.
 pub(super) fn out_of_time(spec: &RunSpec) -> Word {
-    let limit = duration_words(spec.max_time_s.unwrap_or(0).saturating_mul(1000));
-    Word::End { reason: ExitReason::Budget, why: format!("the limit of {limit} was reached") }
+    let limits = [
+        spec.max_time_s.map(|seconds| format!("of {}", duration_words(seconds.saturating_mul(1000)))),
+        spec.budget.deadline.map(|deadline| format!("at {deadline:.0}")),
+    ];
+    let limit = limits.into_iter().flatten().collect::<Vec<_>>().join(", or ");
+    Word::End { reason: ExitReason::Budget, why: format!("the limit {limit} was reached") }
 }
 
 /// Words are for the model, orders for the driver.
@@ -168,12 +175,19 @@ struct Limit {
     clock: Arc<dyn Clock>,
     /// By [`Clock::since_boot`].
     until: Option<Duration>,
+    /// By the wall clock.
+    deadline: Option<Timestamp>,
     told: bool,
 }
 
 impl Limit {
     fn left(&self) -> Option<Duration> {
-        self.until.map(|until| until.saturating_sub(self.clock.since_boot()))
+        let by_time = self.until.map(|until| until.saturating_sub(self.clock.since_boot()));
+        let by_date = self.deadline.map(|deadline| {
+            let left = deadline.duration_since(self.clock.now());
+            Duration::try_from(left).unwrap_or_default()
+        });
+        by_time.into_iter().chain(by_date).min()
     }
 
     async fn over(&mut self) {

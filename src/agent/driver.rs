@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::context::{History, Prompt, Situation};
-use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Observer, Progress, RunSpec, ToolCall};
+use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, NoticeKind, Observer, Progress, RunSpec, ToolCall};
 use crate::journal::{Blobs, CheckpointFiles, Inbox, Mail, Recorder, Requests};
 use crate::model::{Answer, Delta, Message, Model, ModelError, Request, ToolSpec};
 use crate::tools::{Left, Registry, Tool, WorkbenchError};
@@ -326,13 +326,17 @@ impl Driver {
     /// The conversation, and last how things stand: that changes with each request, and what is before it stays.
     fn request(&self) -> Request {
         let mut messages = self.history.messages().to_vec();
-        let situation =
-            self.situation.words(self.state.jobs(), self.state.checkpoints(), self.clock.now(), self.around.left());
+        let (jobs, checkpoints) = (self.state.jobs(), self.state.checkpoints());
+        let budget = self.state.spec().budget.standing(self.state.spent());
+        let situation = self.situation.words(jobs, checkpoints, self.clock.now(), self.around.left(), budget);
         messages.extend(situation.map(Message::User));
         Request { messages, tools: Arc::clone(&self.tools) }
     }
 
     async fn ask(&mut self, turn: u32) -> Result<(), Trouble> {
+        if let Some(text) = self.state.warning() {
+            self.note(Event::Noticed { kind: NoticeKind::BudgetNear, text })?;
+        }
         let request = self.request();
         let stored = self.requests.put(&self.model.render(&request))?;
         let (sha256, kept_bytes, rest) = (stored.sha256, stored.kept_bytes, stored.rest);

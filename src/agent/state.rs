@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::claim;
 use crate::domain::{
-    BoxReturn, CheckResult, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs, Outcome, RunMode, RunSpec,
-    Status, ToolCall, Verdict,
+    BoxReturn, CheckResult, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs, NoticeKind, Outcome, RunMode,
+    RunSpec, Spent, Status, ToolCall, Verdict,
 };
 
 /// How often a model may claim to be done before failed checks end the run.
@@ -110,6 +110,8 @@ pub struct State {
     last_text: String,
     jobs: Jobs,
     checkpoints: Checkpoints,
+    spent: Spent,
+    warned: bool,
     stop: Option<(ExitReason, String)>,
     ended: bool,
     boxes_before: u32,
@@ -138,6 +140,8 @@ impl State {
             last_text: String::new(),
             jobs: Jobs::default(),
             checkpoints: Checkpoints::default(),
+            spent: Spent::default(),
+            warned: false,
             stop: None,
             ended: false,
             boxes_before: 0,
@@ -199,6 +203,16 @@ impl State {
         self.boxes_before
     }
 
+    /// What the run has cost.
+    pub fn spent(&self) -> &Spent {
+        &self.spent
+    }
+
+    /// The words of warning that are due: once, when most of the budget is spent.
+    pub fn warning(&self) -> Option<String> {
+        self.spec.budget.near(&self.spent).filter(|_| !self.warned)
+    }
+
     /// True after the last entry.
     pub fn has_ended(&self) -> bool {
         self.ended
@@ -217,8 +231,16 @@ impl State {
                 self.floor = Floor::Model;
                 self.nudges += 1;
             }
-            Event::ModelRequested { turn, .. } => self.turn = *turn,
-            Event::ModelAnswered { text, calls, .. } => self.take_answer(text, calls),
+            Event::ModelRequested { turn, kept_bytes, rest, .. } => {
+                self.turn = *turn;
+                self.spent.request(kept_bytes + rest.size_bytes);
+            }
+            Event::ModelAnswered { text, calls, usage, .. } => {
+                let bytes = text.len() + calls.iter().map(|call| call.arguments.len()).sum::<usize>();
+                self.spent.answer(*usage, bytes as u64, self.spec.budget.price.as_ref());
+                self.take_answer(text, calls);
+            }
+            Event::Noticed { kind: NoticeKind::BudgetNear, .. } => self.warned = true,
             Event::ModelFailed { why, reason, .. } => self.stop = Some((*reason, why.clone())),
             Event::ToolStarted { call } => {
                 self.begun.push(Begun { call_id: call.id.clone(), seq: entry.seq, time: entry.time });
@@ -274,6 +296,7 @@ impl State {
     /// The run goes on: what stopped it counts no more. What decided its end does, unless the end was recorded: then
     /// whoever takes it up wants another try.
     fn take_up(&mut self) {
+        self.warned = false;
         self.stop = None;
         if self.floor == Floor::Person && self.spec.mode == RunMode::Goal {
             self.floor = Floor::Model;
@@ -402,6 +425,9 @@ impl State {
     fn ask(&self) -> Step {
         if self.turn >= self.spec.max_turns {
             let why = format!("the limit of {} model requests was reached", self.spec.max_turns);
+            return self.end(Verdict::Stopped, ExitReason::Budget, why);
+        }
+        if let Some(why) = self.spec.budget.exhausted(&self.spent) {
             return self.end(Verdict::Stopped, ExitReason::Budget, why);
         }
         Step::AskModel { turn: self.turn + 1 }

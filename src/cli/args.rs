@@ -35,9 +35,9 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Works on one goal until the harness has a verdict.
-    Do(DoArgs),
+    Do(Box<DoArgs>),
     /// Talks with the model in the terminal, with the same tools and box.
-    Chat(ChatArgs),
+    Chat(Box<ChatArgs>),
     /// Runs the demo: scripted replies instead of a model, everything else real; needs no key.
     Demo(DemoArgs),
     /// Goes on with a run whose driver has gone, or that was stopped: nothing is lost and nothing done twice.
@@ -63,6 +63,8 @@ pub(super) enum Command {
     /// Takes, lists, shows, restores and deletes checkpoints of a run.
     #[command(subcommand)]
     Checkpoint(super::CheckpointCommand),
+    /// Tells what a run cost, by model.
+    Cost(CostArgs),
     /// Lists, shows, measures and removes runs.
     #[command(subcommand)]
     Runs(super::RunsCommand),
@@ -93,6 +95,9 @@ pub(super) struct ModelArgs {
     /// Which API it is asked over: auto, chat or responses [default: auto] [config: wire]
     #[arg(long, value_name = "API")]
     pub(super) wire: Option<String>,
+    /// What a million tokens cost in US dollars, as INPUT,CACHED,OUTPUT [config: price]
+    #[arg(long, value_name = "PRICE")]
+    pub(super) price: Option<String>,
     /// How long a server that is limited, overloaded or gone is waited for, such as 30m or 6h [default: 6h] [config: patience]
     #[arg(long, value_name = "DURATION")]
     pub(super) patience: Option<String>,
@@ -173,6 +178,15 @@ pub(super) struct DoArgs {
     /// Most time, such as 90s, 45m or 1h30m; commands that run then are ended with the box [config: max_time]
     #[arg(long, value_name = "DURATION")]
     pub(super) max_time: Option<String>,
+    /// Most tokens of prompts and answers [config: max_tokens]
+    #[arg(long, value_name = "N")]
+    pub(super) max_tokens: Option<String>,
+    /// Most money in US dollars, where the model's price is known [config: max_cost]
+    #[arg(long, value_name = "USD")]
+    pub(super) max_cost: Option<String>,
+    /// When the run ends at the latest: 18:00, 2026-01-31T18:00, or with its zone
+    #[arg(long, value_name = "TIME", conflicts_with = "max_time")]
+    pub(super) deadline: Option<String>,
     /// Leaves the services that the model has marked running at the end, and their box with them
     #[arg(long)]
     pub(super) keep_services: bool,
@@ -195,6 +209,17 @@ pub(super) struct DoArgs {
     pub(super) model: ModelArgs,
     #[command(flatten)]
     pub(super) sandbox: BoxArgs,
+}
+
+/// `agent cost`.
+#[derive(Debug, Args)]
+pub(super) struct CostArgs {
+    /// The beginning of a run's id, `last`, a journal.jsonl file, or a run's directory
+    #[arg(default_value = "last")]
+    pub(super) run: String,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// `agent chat`.
@@ -225,6 +250,15 @@ pub(super) struct ResumeArgs {
     /// Most time that the run is driven, from its beginning on, such as 90s, 45m or 1h30m
     #[arg(long, value_name = "DURATION")]
     pub(super) max_time: Option<String>,
+    /// Most tokens of prompts and answers from the run's beginning on
+    #[arg(long, value_name = "N")]
+    pub(super) max_tokens: Option<String>,
+    /// Most money in US dollars from the run's beginning on
+    #[arg(long, value_name = "USD")]
+    pub(super) max_cost: Option<String>,
+    /// When the run ends at the latest: 18:00, 2026-01-31T18:00, or with its zone
+    #[arg(long, value_name = "TIME", conflicts_with = "max_time")]
+    pub(super) deadline: Option<String>,
     /// Says what became of a call of which nobody knows: ran, not-run, or look (the model finds out); may be repeated
     #[arg(long, value_name = "CALL=WHAT")]
     pub(super) settle: Vec<String>,

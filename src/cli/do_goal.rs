@@ -27,6 +27,9 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
         sandbox: Some(&args.sandbox),
         max_turns: args.max_turns.as_deref(),
         max_time: args.max_time.as_deref(),
+        max_tokens: args.max_tokens.as_deref(),
+        max_cost: args.max_cost.as_deref(),
+        deadline: args.deadline.as_deref(),
         keep_services: args.keep_services,
         output_format: args.output_format.as_deref(),
     };

@@ -269,6 +269,7 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
         keep_services: settings.keep_services,
         asked: Some(asked(settings)),
         checkpoints: Some(settings.checkpoints.clone()),
+        budget: settings.budget.clone(),
         parent: None,
     }
 }

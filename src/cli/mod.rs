@@ -4,9 +4,11 @@ mod apply;
 mod args;
 mod attach;
 mod background;
+mod budget;
 mod changes;
 mod chat;
 mod checkpoint;
+mod cost;
 mod demo;
 mod diff;
 mod do_goal;
@@ -118,8 +120,8 @@ fn failed(failure: &Failure) -> ExitCode {
 fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
     let mut stdout = io::stdout();
     match cli.command {
-        Some(Command::Do(args)) => working(do_goal::run(args, place)),
-        Some(Command::Chat(args)) => working(chat::run(args, place)),
+        Some(Command::Do(args)) => working(do_goal::run(*args, place)),
+        Some(Command::Chat(args)) => working(chat::run(*args, place)),
         None => working(chat::run(cli.chat, place)),
         Some(Command::Demo(args)) => working(demo::run(args, place)),
         Some(Command::Resume(args)) => working(resume::run(args, place)),
@@ -134,6 +136,7 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         Some(Command::Apply(args)) => apply::run(&args, place, &mut stdout),
         Some(Command::Replay(args)) => args.run(place, &mut stdout),
         Some(Command::Verify(args)) => args.run(place, &mut stdout),
+        Some(Command::Cost(args)) => cost::run(&args, place, &mut stdout),
         Some(Command::Runs(args)) => {
             let RunsCommand::Rm { runs } = &args else { return args.run(place, &mut stdout) };
             let snapshots = sweep::snapshots_of(runs, place)?;

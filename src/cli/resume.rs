@@ -14,7 +14,7 @@ use super::{Failure, Place};
 use crate::agent::Doubt;
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::{
-    AskedNew, BoxAsked, Effect, Event, ExitReason, RunMode, RunSpec, SandboxKind, Verdict, duration_words,
+    AskedNew, BoxAsked, Budget, Effect, Event, ExitReason, RunMode, RunSpec, SandboxKind, Verdict, duration_words,
 };
 use crate::journal::{Heartbeat, Holder, Inbox, Reader, RunDir, RunState, RunStore, RunSummary, post, silent_for};
 use crate::model::SCRIPT_PREFIX;
@@ -192,6 +192,7 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
     let spec = &known.spec;
     let model = ModelArgs {
         model: Some(args.model.model.clone().unwrap_or_else(|| script_again(spec, place))),
+        price: args.model.price.clone().or_else(|| price_again(args, spec)),
         ..args.model.clone()
     };
     let sandbox = BoxArgs { dir: Some(spec.workspace.clone().into()), ..BoxArgs::default() };
@@ -200,6 +201,9 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
         sandbox: Some(&sandbox),
         max_turns: args.max_turns.as_deref(),
         max_time: args.max_time.as_deref(),
+        max_tokens: args.max_tokens.as_deref(),
+        max_cost: args.max_cost.as_deref(),
+        deadline: args.deadline.as_deref(),
         keep_services: spec.keep_services,
         output_format: args.output_format.as_deref(),
     };
@@ -219,8 +223,30 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
         base_url: Some(base_url).filter(|url| *url != spec.base_url),
         max_turns: args.max_turns.is_some().then_some(settings.max_turns),
         max_time_s: settings.max_time_s.filter(|_| args.max_time.is_some()),
+        budget: Some(budget(args, spec, &settings)).filter(|budget| *budget != spec.budget),
     };
     Ok((settings, asked))
+}
+
+/// The price that the run knew, for the same model.
+fn price_again(args: &ResumeArgs, spec: &RunSpec) -> Option<String> {
+    let price = spec.budget.price.as_ref().filter(|_| args.model.model.is_none() && args.model.base_url.is_none())?;
+    #[expect(clippy::cast_precision_loss, reason = "some dollars")]
+    let dollars = [price.input, price.cached, price.output].map(|millionths| (millionths as f64 / 1e6).to_string());
+    Some(dollars.join(","))
+}
+
+/// The run's budget, but for what is said otherwise.
+fn budget(args: &ResumeArgs, spec: &RunSpec, settings: &Settings) -> Budget {
+    let (old, new) = (&spec.budget, &settings.budget);
+    let is_same_model = args.model.model.is_none() && args.model.base_url.is_none();
+    let price = if is_same_model && args.model.price.is_none() { &old.price } else { &new.price };
+    Budget {
+        max_tokens: if args.max_tokens.is_some() { new.max_tokens } else { old.max_tokens },
+        max_cost: if args.max_cost.is_some() { new.max_cost } else { old.max_cost },
+        deadline: if args.deadline.is_some() { new.deadline } else { old.deadline },
+        price: price.clone(),
+    }
 }
 
 /// The model of the run; a script is looked for in the project where it is not here.

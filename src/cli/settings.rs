@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{BoxArgs, ModelArgs, WorkspaceArg};
-use super::{Failure, Place, launch};
+use super::{Failure, Place, budget, launch};
 use crate::config::{self, Config, Key, Origin, OutputFormat, SandboxChoice, Sources, Value, WireChoice};
-use crate::domain::{CheckpointRules, ExitReason, SandboxKind};
+use crate::domain::{Budget, CheckpointRules, ExitReason, SandboxKind};
 use crate::model::{ModelChoice, Patience, Wire};
 use crate::sandbox::choose::Wanted;
 use crate::sandbox::{Limits, Network};
@@ -27,6 +27,12 @@ pub(super) struct Flags<'a> {
     pub(super) max_turns: Option<&'a str>,
     /// Most time.
     pub(super) max_time: Option<&'a str>,
+    /// Most tokens.
+    pub(super) max_tokens: Option<&'a str>,
+    /// Most money.
+    pub(super) max_cost: Option<&'a str>,
+    /// The end at the latest.
+    pub(super) deadline: Option<&'a str>,
     /// Whether services are left alive at the end.
     pub(super) keep_services: bool,
     /// What goes to stdout.
@@ -55,6 +61,8 @@ pub(super) struct Settings {
     pub(super) max_turns: u32,
     /// Most time, in seconds.
     pub(super) max_time_s: Option<u64>,
+    /// What it may cost.
+    pub(super) budget: Budget,
     /// Whether services are left alive at the end.
     pub(super) keep_services: bool,
     /// When checkpoints are taken unasked.
@@ -103,6 +111,7 @@ impl Settings {
             },
             max_turns: config.max_turns.value,
             max_time_s: config.max_time_s.value,
+            budget: budget::of(&config, flags.deadline)?,
             keep_services: flags.keep_services,
             checkpoints: checkpoint_rules(&config, sandbox_flags.before_checkpoint.clone()),
             checks: config.checks.value,
@@ -148,6 +157,9 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
         (Key::CheckpointCap, "--checkpoint-cap", sandbox.and_then(|flags| flags.checkpoint_cap.as_deref())),
         (Key::MaxTurns, "--max-turns", flags.max_turns),
         (Key::MaxTime, "--max-time", flags.max_time),
+        (Key::MaxTokens, "--max-tokens", flags.max_tokens),
+        (Key::MaxCost, "--max-cost", flags.max_cost),
+        (Key::Price, "--price", model.and_then(|flags| flags.price.as_deref())),
         (Key::OutputFormat, "--output-format", flags.output_format),
     ];
     let given = given.into_iter().filter_map(|(key, flag, text)| Some((key, flag, text?)));

@@ -19,6 +19,9 @@ pub enum Key {
     LogCap,
     MaxTurns,
     MaxTime,
+    MaxTokens,
+    MaxCost,
+    Price,
     Checks,
     Checkpoints,
     CheckpointCap,
@@ -111,7 +114,7 @@ pub(super) enum Project {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
@@ -127,6 +130,9 @@ impl Key {
         Self::LogCap,
         Self::MaxTurns,
         Self::MaxTime,
+        Self::MaxTokens,
+        Self::MaxCost,
+        Self::Price,
         Self::Checks,
         Self::Checkpoints,
         Self::CheckpointCap,
@@ -151,6 +157,9 @@ impl Key {
             Self::LogCap => "log_cap",
             Self::MaxTurns => "max_turns",
             Self::MaxTime => "max_time",
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCost => "max_cost",
+            Self::Price => "price",
             Self::Checks => "checks",
             Self::Checkpoints => "checkpoints",
             Self::CheckpointCap => "checkpoint_cap",
@@ -176,6 +185,9 @@ impl Key {
             Self::LogCap => &["LONGHAUL_LOG_CAP"],
             Self::MaxTurns => &["LONGHAUL_MAX_TURNS"],
             Self::MaxTime => &["LONGHAUL_MAX_TIME"],
+            Self::MaxTokens => &["LONGHAUL_MAX_TOKENS"],
+            Self::MaxCost => &["LONGHAUL_MAX_COST"],
+            Self::Price => &["LONGHAUL_PRICE"],
             Self::Checkpoints => &["LONGHAUL_CHECKPOINTS"],
             Self::CheckpointCap => &["LONGHAUL_CHECKPOINT_CAP"],
             Self::OutputFormat => &["LONGHAUL_OUTPUT_FORMAT"],
@@ -191,12 +203,20 @@ impl Key {
             | Self::ApiKeyEnv
             | Self::Wire
             | Self::Patience
+            | Self::Price
             | Self::Image
             | Self::Tmux
             | Self::Checkpoints
             | Self::CheckpointCap
             | Self::OutputFormat => Project::Nothing,
-            Self::Memory | Self::Pids | Self::Cpus | Self::LogCap | Self::MaxTurns | Self::MaxTime => Project::Lower,
+            Self::Memory
+            | Self::Pids
+            | Self::Cpus
+            | Self::LogCap
+            | Self::MaxTurns
+            | Self::MaxTime
+            | Self::MaxTokens
+            | Self::MaxCost => Project::Lower,
             Self::Sandbox => Project::SomeBox,
             Self::Network => Project::Off,
             Self::Checks => Project::Anything,
@@ -250,6 +270,17 @@ impl Key {
             Self::MaxTime | Self::Patience => {
                 parse_duration(text).map(Value::Count).ok_or("a time such as 90s, 45m, 2h or 1h30m, and at most 366d")
             }
+            Self::MaxTokens => above_zero(text).map(Value::Count).ok_or("a whole number of tokens above zero"),
+            Self::MaxCost => {
+                let dollars: Option<f64> = text.trim_start_matches('$').parse().ok();
+                let dollars = dollars.filter(|dollars| (0.000_001..=1e9).contains(dollars));
+                dollars.map(Value::Number).ok_or("an amount in US dollars above zero, such as 2.50")
+            }
+            Self::Price => match text.split(',').all(|part| part.trim().parse::<f64>().is_ok_and(|price| price >= 0.0))
+            {
+                true => Ok(Value::Text(text.to_owned())),
+                false => Err("US dollars per million tokens as INPUT,CACHED,OUTPUT, such as 1.25,0.125,10"),
+            },
             Self::Cpus => {
                 let number: Option<f64> = text.parse().ok().filter(|cpus| (0.01..=100_000.0).contains(cpus));
                 number.map(Value::Number).ok_or("a number above zero such as 1.5")
@@ -409,6 +440,9 @@ mod tests {
             (Key::Cpus, "NaN"),
             (Key::MaxTurns, "4294967296"),
             (Key::MaxTime, "90"),
+            (Key::MaxTokens, "-1"),
+            (Key::MaxCost, "0"),
+            (Key::Price, "-1,2"),
             (Key::BaseUrl, "ftp://x"),
             (Key::ApiKeyEnv, "A B"),
             (Key::OutputFormat, "xml"),

@@ -154,6 +154,9 @@ impl Layers {
             log_cap_bytes: self.take(Key::LogCap, count),
             max_turns: or(self.take(Key::MaxTurns, turns), DEFAULT_MAX_TURNS),
             max_time_s: self.take(Key::MaxTime, count),
+            max_tokens: self.take(Key::MaxTokens, count),
+            max_cost: self.take(Key::MaxCost, number),
+            price: self.take(Key::Price, text),
             checks: or(self.take(Key::Checks, list), Vec::new()),
             checkpoints: or(self.take(Key::Checkpoints, checkpoints), true),
             checkpoint_cap: or(self.take(Key::CheckpointCap, cap), (None, None)),
@@ -252,10 +255,17 @@ fn of_toml(key: Key, value: &Spanned<DeValue<'_>>) -> Result<Value, &'static str
         (Key::Checks, _) => Err("a list of commands"),
         (key, DeValue::String(text)) => key.parse(text),
         (
-            Key::Memory | Key::Pids | Key::Cpus | Key::LogCap | Key::MaxTurns | Key::CheckpointCap,
+            Key::Memory
+            | Key::Pids
+            | Key::Cpus
+            | Key::LogCap
+            | Key::MaxTurns
+            | Key::MaxTokens
+            | Key::MaxCost
+            | Key::CheckpointCap,
             DeValue::Integer(number),
         ) => key.parse(number.as_str()),
-        (Key::Cpus, DeValue::Float(number)) => key.parse(number.as_str()),
+        (Key::Cpus | Key::MaxCost, DeValue::Float(number)) => key.parse(number.as_str()),
         (key, _) => Err(key.parse("").err().unwrap_or("something else")),
     }
 }

@@ -78,6 +78,12 @@ pub struct Config {
     pub max_turns: Setting<u32>,
     /// Most time of a run, in seconds.
     pub max_time_s: Setting<Option<u64>>,
+    /// Most tokens of a run.
+    pub max_tokens: Setting<Option<u64>>,
+    /// Most money of a run, in US dollars.
+    pub max_cost: Setting<Option<f64>>,
+    /// What the model's tokens cost, where the table is not to be asked.
+    pub price: Setting<Option<String>>,
     /// Commands that decide whether a run is done.
     pub checks: Setting<Vec<String>>,
     /// Whether checkpoints are taken unasked.

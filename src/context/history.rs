@@ -189,6 +189,7 @@ mod tests {
             keep_services: false,
             asked: None,
             checkpoints: None,
+            budget: Default::default(),
             parent: None,
         }
     }

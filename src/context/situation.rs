@@ -41,7 +41,7 @@ impl Situation {
                 | NoticeKind::CheckpointFailed => {
                     self.add(format!("Noticed: {}.", cut(text)));
                 }
-                NoticeKind::Headless | NoticeKind::ServicesKept => {}
+                NoticeKind::Headless | NoticeKind::ServicesKept | NoticeKind::BudgetNear => {}
             },
             Event::SidecarStopped { name, why } => self.add(format!("Sidecar {name} is gone: {}.", cut(why))),
             Event::ModelRequested { .. } => self.told.append(&mut self.new),
@@ -88,13 +88,14 @@ impl Situation {
     }
 
     /// The words, if there is anything to say: the jobs, the checkpoints, what is new, and `left` of the run's time if that
-    /// has a limit.
+    /// has a limit, and how it stands with the `budget` if there is one.
     pub fn words(
         &self,
         jobs: &Jobs,
         checkpoints: &Checkpoints,
         now: Timestamp,
         left: Option<Duration>,
+        budget: Option<String>,
     ) -> Option<String> {
         let mut lines = Vec::new();
         let alive: Vec<String> = jobs.alive().map(|job| alive_words(job, now)).collect();
@@ -117,6 +118,7 @@ impl Situation {
             let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
             format!("Time left for this run: {}.", duration_words(left))
         }));
+        lines.extend(budget.map(|budget| format!("Budget spent: {budget}.")));
         if lines.is_empty() {
             return None;
         }
@@ -248,7 +250,7 @@ mod tests {
             checkpoints.apply(&entry);
             situation.apply(&entry);
         }
-        situation.words(&jobs, &checkpoints, at(7_380), left)
+        situation.words(&jobs, &checkpoints, at(7_380), left, None)
     }
 
     #[test]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BoxReturn, BoxUsage, Checkpoint, CheckpointId, CheckpointRules, ExitReason, Finding, Job, JobEnd, JobId,
+    BoxReturn, BoxUsage, Budget, Checkpoint, CheckpointId, CheckpointRules, ExitReason, Finding, Job, JobEnd, JobId,
     NoticeKind, Outcome, Parent, RunId, SessionName, ToolCall, Usage, Verdict, WaitRecord,
 };
 
@@ -83,6 +83,9 @@ pub struct RunSpec {
     /// When checkpoints are taken unasked, where that was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoints: Option<CheckpointRules>,
+    /// What it may cost.
+    #[serde(default, skip_serializing_if = "Budget::is_none")]
+    pub budget: Budget,
     /// Where it was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
@@ -133,6 +136,9 @@ pub struct AskedNew {
     /// Another limit of driven time in seconds, that before included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_time_s: Option<u64>,
+    /// Another budget, what was spent before included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 impl AskedNew {
@@ -143,11 +149,12 @@ impl AskedNew {
 
     /// Asks for it.
     pub fn change(&self, spec: &mut RunSpec) {
-        let Self { model, base_url, max_turns, max_time_s } = self.clone();
+        let Self { model, base_url, max_turns, max_time_s, budget } = self.clone();
         spec.model = model.unwrap_or_else(|| std::mem::take(&mut spec.model));
         spec.base_url = base_url.unwrap_or_else(|| std::mem::take(&mut spec.base_url));
         spec.max_turns = max_turns.unwrap_or(spec.max_turns);
         spec.max_time_s = max_time_s.or(spec.max_time_s);
+        spec.budget = budget.unwrap_or_else(|| std::mem::take(&mut spec.budget));
     }
 }
 

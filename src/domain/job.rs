@@ -362,6 +362,8 @@ pub enum NoticeKind {
     ServicesKept,
     /// A checkpoint could not be taken.
     CheckpointFailed,
+    /// Most of the budget is spent.
+    BudgetNear,
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The nouns that all modules share: plain, serialisable data without I/O, clock or async.
 
+mod budget;
 mod call;
 mod checkpoint;
 mod checkpoints;
@@ -11,6 +12,7 @@ mod observer;
 mod verdict;
 mod words;
 
+pub use budget::{Budget, Price, Spent, money_words};
 pub use call::{Exit, Outcome, OutputFacts, Status, ToolCall, Usage};
 pub use checkpoint::{
     BoxReturn, Checkpoint, CheckpointId, CheckpointIdError, CheckpointReason, CheckpointRules, Consistency, Effect,

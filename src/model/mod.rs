@@ -6,6 +6,7 @@ mod assemble;
 mod choice;
 mod openai;
 mod patience;
+mod prices;
 mod scripted;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::domain::{ToolCall, Usage};
 pub use choice::{ModelChoice, OPENAI_BASE_URL, SCRIPT_PREFIX, open};
 pub use openai::{OpenAi, Wire};
 pub use patience::Patience;
+pub use prices::{known_price, parse_price};
 pub use scripted::{About, Scripted};
 
 /// What the model is told a tool is.

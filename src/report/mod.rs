@@ -3,6 +3,7 @@
 
 mod call;
 mod cast;
+mod cost;
 mod live;
 mod manifest;
 mod markdown;
@@ -18,6 +19,7 @@ mod waiting;
 pub use crate::domain::{duration_words, size_words};
 pub use call::call_line;
 pub use cast::{CastHeader, cast};
+pub use cost::{CostLine, Costs};
 pub use live::{Live, LiveOptions};
 pub use manifest::{ManifestItem, manifest};
 pub use markdown::{Closing, Recording, markdown};

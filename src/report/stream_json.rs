@@ -88,6 +88,7 @@ impl<W: Write + Send> JsonOutput<W> {
             "waiting_ms": t.waiting_ms,
             "turns": t.turns,
             "usage": t.usage,
+            "cost_micro_usd": t.cost(),
             "tool_calls": t.calls,
             "failed_tool_calls": t.failed_calls,
             "waits": t.waits,

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 
 use super::style::count;
-use crate::domain::{BoxUsage, Entry, Event, ExitReason, Jobs, Outcome, RunSpec, Status, Usage, Verdict};
+use crate::domain::{
+    BoxUsage, Entry, Event, ExitReason, Jobs, Outcome, RunSpec, Spent, Status, Usage, Verdict, money_words,
+};
 
 /// What a run has come to so far.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,6 +32,8 @@ pub struct Totals {
     pub turns: u64,
     /// Their tokens.
     pub usage: Usage,
+    /// What they cost, by the price that was known then.
+    pub spent: Spent,
     /// Tool calls that have ended.
     pub calls: u64,
     /// Those that failed or could not be tried.
@@ -75,14 +79,21 @@ impl Totals {
         self.jobs.apply(entry);
         match &entry.event {
             Event::RunStarted { spec, .. } | Event::RunForked { spec } => self.spec = Some(spec.clone()),
-            Event::RunResumed { away_ms, .. } => {
+            Event::RunResumed { away_ms, asked, .. } => {
+                if let Some(spec) = &mut self.spec {
+                    asked.change(spec);
+                }
                 self.end = None;
                 self.resumed += 1;
                 self.away_ms += away_ms;
             }
             Event::CheckpointTaken { .. } => self.checkpoints += 1,
+            Event::ModelRequested { kept_bytes, rest, .. } => self.spent.request(kept_bytes + rest.size_bytes),
             Event::ModelDelayed { wait_ms, .. } => self.waiting_ms += wait_ms,
-            Event::ModelAnswered { usage, duration_ms, .. } => {
+            Event::ModelAnswered { usage, duration_ms, text, calls, .. } => {
+                let price = self.spec.as_ref().and_then(|spec| spec.budget.price.as_ref());
+                let bytes = text.len() + calls.iter().map(|call| call.arguments.len()).sum::<usize>();
+                self.spent.answer(*usage, bytes as u64, price);
                 self.turns += 1;
                 self.model_ms += duration_ms;
                 self.usage += usage.unwrap_or_default();
@@ -116,7 +127,6 @@ impl Totals {
             | Event::SessionOpened { .. }
             | Event::UserSaid { .. }
             | Event::HarnessSaid { .. }
-            | Event::ModelRequested { .. }
             | Event::ModelFailed { .. }
             | Event::ToolStarted { .. }
             | Event::FinishClaimed { .. }
@@ -159,7 +169,16 @@ impl Totals {
         if self.usage != Usage::default() {
             words.push_str(&format!(", {}", tokens(self.usage)));
         }
+        if let Some(cost) = self.cost() {
+            words.push_str(&format!(", {}", money_words(cost)));
+        }
         words
+    }
+
+    /// What its answers cost in millionths of a US dollar; None where no price was known.
+    pub fn cost(&self) -> Option<u64> {
+        let is_priced = self.spec.as_ref().is_some_and(|spec| spec.budget.price.is_some());
+        (is_priced || self.spent.cost > 0).then_some(self.spent.cost)
     }
 
     /// A path as short as it can be: from the workspace where it lies in it.

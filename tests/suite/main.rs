@@ -8,6 +8,7 @@ mod at_a_terminal;
 mod bad_input;
 mod boxless;
 mod checkpoints;
+mod budgets;
 mod completions;
 mod container_tool;
 mod containers;

@@ -36,6 +36,7 @@ pub(crate) fn spec(run: &str) -> RunSpec {
         keep_services: false,
         asked: None,
         checkpoints: None,
+        budget: Default::default(),
         parent: None,
     }
 }

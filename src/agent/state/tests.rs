@@ -23,6 +23,7 @@ fn state(mode: RunMode, checks: &[&str], max_turns: u32) -> State {
         keep_services: false,
         asked: None,
         checkpoints: None,
+        budget: Default::default(),
         parent: None,
     })
 }
