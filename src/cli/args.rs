@@ -232,7 +232,7 @@ pub(super) struct ChatArgs {
 }
 
 /// `agent resume`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(super) struct ResumeArgs {
     /// The run: its id, a unique beginning of it, or `last`; the newest that has not finished without

@@ -11,19 +11,25 @@ use super::open_box::discard;
 use super::output::{Stop, finished};
 use super::target::{of_read, of_store, store};
 use super::{Failure, Place, secrets, view};
+use crate::agent::{Boxes as _, FoundBench, Trouble};
 use crate::clock::{Clock as _, SystemClock};
-use crate::domain::{CheckpointRecord, Checkpoints, Consistency, Event, ExitReason, Jobs, RunId, checkpoint_name};
+use crate::domain::{
+    Checkpoint, CheckpointReason, CheckpointRecord, Checkpoints, Consistency, Event, ExitReason, Jobs, RunId,
+    checkpoint_name,
+};
 use crate::journal::{
-    CheckpointFiles, LockError, Order, PostError, Reader, Recorder, ReopenError, RunDir, RunStore, StoreError,
-    post_order,
+    CheckpointFile, CheckpointFiles, LockError, Order, PostError, Reader, Recorder, ReopenError, RunDir, RunStore,
+    StoreError, post_order,
 };
 use crate::report::{duration_words, fitting, size_words, visible_json, visible_line};
+use crate::sandbox::reach;
 use crate::telemetry::Redactor;
+use crate::tools::After;
 
 /// Take, list, show, restore and delete checkpoints of a run.
 #[derive(Debug, Subcommand)]
 pub enum CheckpointCommand {
-    /// Have a run that goes on take one, as soon as the call that is under way has ended.
+    /// Take one: of a run that goes on as soon as the call that is under way has ended, else of its box if that is up.
     Create {
         /// The beginning of the run's id, or `last`.
         #[arg(default_value = "last")]
@@ -51,7 +57,7 @@ pub enum CheckpointCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Have a run that nobody drives go on from one: `agent resume` then begins there.
+    /// Have a run that nobody drives go on from one: `agent resume` then begins there. What is in its box is kept first.
     Restore {
         /// The beginning of the run's id, or `last`.
         run: String,
@@ -76,10 +82,10 @@ impl CheckpointCommand {
         let store = store(place)?;
         let find = |run: &str| store.find(run).map_err(|error| of_store(&error));
         finished(match self {
-            Self::Create { run, name } => create(&find(&run)?, name, out),
+            Self::Create { run, name } => create(&find(&run)?, name, place, out).await,
             Self::List { run, json } => list(&find(&run)?, json, place, out),
             Self::Show { run, checkpoint, json } => show(&find(&run)?, &checkpoint, json, out),
-            Self::Restore { run, checkpoint } => restore(&find(&run)?, &checkpoint, place, out),
+            Self::Restore { run, checkpoint } => restore(&find(&run)?, &checkpoint, place, out).await,
             Self::Delete { run, checkpoint } => delete(&store, &find(&run)?, &checkpoint, place, out).await,
         })
     }
@@ -101,18 +107,24 @@ pub(super) fn find(checkpoints: &Checkpoints, run: &RunId, wanted: &str) -> Resu
     })
 }
 
-fn create(run: &RunDir, name: Option<String>, out: &mut dyn Write) -> Result<ExitReason, Stop> {
+async fn create(run: &RunDir, name: Option<String>, place: &Place, out: &mut dyn Write) -> Result<ExitReason, Stop> {
     if let Some(Err(why)) = name.as_deref().map(checkpoint_name) {
         return Err(Failure::new(ExitReason::Usage, "the checkpoint can't be called that").because(why).into());
     }
-    let posted = post_order(run, Order::Checkpoint { name }, SystemClock::new().now(), fastrand::u128(..));
-    posted.map_err(|error| match error {
-        PostError::NotDriven(run) => Failure::new(ExitReason::Usage, "no checkpoint can be taken: the run has stopped")
-            .because("nobody drives it, and a checkpoint is taken by whoever does")
-            .hint(format!("see how it stands with the run: `agent runs show {run}`"))
-            .hint(format!("see what was kept: `agent checkpoint list {run}`")),
-        error => Failure::new(ExitReason::Internal, error.to_string()).because_of_source(&error),
-    })?;
+    let order = Order::Checkpoint { name: name.clone() };
+    match post_order(run, order, SystemClock::new().now(), fastrand::u128(..)) {
+        Ok(()) => {}
+        Err(PostError::NotDriven(_)) => {
+            let mut held = Held::take(run, &Arc::new(Redactor::new(&secrets::of(place))))?;
+            let checkpoint = held.keep(run, name, CheckpointReason::Person, place).await?;
+            writeln!(out, "taken: checkpoint {} of run {}", checkpoint.label(), run.id())?;
+            out.flush()?;
+            return Ok(ExitReason::Done);
+        }
+        Err(error) => {
+            return Err(Failure::new(ExitReason::Internal, error.to_string()).because_of_source(&error).into());
+        }
+    }
     writeln!(out, "asked for: run {} takes it as soon as the call that is under way has ended", run.id())?;
     out.flush()?;
     Ok(ExitReason::Done)
@@ -197,6 +209,7 @@ struct Held {
     checkpoints: Checkpoints,
     jobs: Jobs,
     ended: bool,
+    files: CheckpointFiles,
 }
 
 impl Held {
@@ -204,6 +217,7 @@ impl Held {
     fn take(run: &RunDir, redactor: &Arc<Redactor>) -> Result<Self, Failure> {
         let (mut checkpoints, mut jobs, mut ended) = (Checkpoints::default(), Jobs::default(), false);
         let clock = Arc::new(SystemClock::new());
+        let files = CheckpointFiles::of(run, Arc::clone(redactor));
         let reopened = Recorder::reopen(run, clock, Arc::clone(redactor), &mut |entry| {
             checkpoints.apply(&entry);
             jobs.apply(&entry);
@@ -214,7 +228,7 @@ impl Held {
             }
         });
         match reopened {
-            Ok(reopened) => Ok(Self { recorder: reopened.recorder, checkpoints, jobs, ended }),
+            Ok(reopened) => Ok(Self { recorder: reopened.recorder, checkpoints, jobs, ended, files }),
             Err(ReopenError::Lock(LockError::Held { pid, .. })) => {
                 let run = run.id().clone();
                 Err(of_store(&StoreError::Driven { run: run.clone(), pid })
@@ -226,13 +240,62 @@ impl Held {
         }
     }
 
+    /// Keeps what is in the run's box, if that is up.
+    async fn keep(
+        &mut self,
+        run: &RunDir,
+        name: Option<String>,
+        reason: CheckpointReason,
+        place: &Place,
+    ) -> Result<Checkpoint, Failure> {
+        let cannot = |why: String| {
+            Failure::new(ExitReason::Usage, "no checkpoint can be taken: the run's box is not up")
+                .because(why)
+                .hint(format!("see how it stands with the run: `agent runs show {}`", run.id()))
+                .hint(format!("see what was kept: `agent checkpoint list {}`", run.id()))
+        };
+        // Looked at first: finding a box that has stopped would start it again.
+        reach(run.path()).await.map_err(|error| cannot(error.to_string()))?;
+        let found = super::resume::boxes_of(run, place)?.find().await;
+        let bench = match found.map_err(|error| Failure::from(Trouble::from(error)))? {
+            FoundBench::Alive(bench) => bench,
+            FoundBench::Restarted(_, why) | FoundBench::Gone(why) => return Err(cannot(why)),
+        };
+        let failed = |error| Failure::from(Trouble::from(error));
+        let (id, seq) = (self.checkpoints.next_id(), self.recorder.head().seq.unwrap_or(0));
+        let nonce = format!("{id}-{seq}");
+        let mut sessions = bench.sessions(&nonce).await.map_err(failed)?;
+        let mut left_out = Vec::new();
+        for session in &mut sessions {
+            let secret = self.files.without_secrets(&mut session.env);
+            left_out
+                .extend(secret.iter().map(|name| format!("the secret variable {name} of session {}", session.session)));
+        }
+        let layer = format!("{}-{nonce}", run.id().short());
+        let mut snapshot = bench.snapshot(layer, After::GoesOn).await.map_err(failed)?;
+        snapshot.left_out.extend(left_out);
+        let alive = || self.jobs.alive().map(|record| &record.job);
+        let services = alive().filter(|job| job.service).map(|job| self.checkpoints.with_whole_command(job)).collect();
+        let names = sessions.iter().map(|state| state.session.clone()).collect();
+        let jobs = alive().map(|job| job.id).collect();
+        let checkpoint = Checkpoint { id, name, reason, seq, snapshot, sessions: names, jobs, sha256: String::new() };
+        let file = CheckpointFile { checkpoint, sessions, services };
+        let sha256 = self
+            .files
+            .write(&file)
+            .map_err(|error| Failure::new(ExitReason::Internal, "no checkpoint was taken").because_of(&error))?;
+        let checkpoint = Checkpoint { sha256, ..file.checkpoint };
+        self.note(Event::CheckpointTaken { checkpoint: checkpoint.clone() })?;
+        Ok(checkpoint)
+    }
+
     fn note(&mut self, event: Event) -> Result<(), Failure> {
         let noted = self.recorder.append(event).and_then(|_| self.recorder.commit());
         noted.map_err(|error| Failure::new(ExitReason::Internal, error.to_string()).because_of_source(&error))
     }
 }
 
-fn restore(run: &RunDir, wanted: &str, place: &Place, out: &mut dyn Write) -> Result<ExitReason, Stop> {
+async fn restore(run: &RunDir, wanted: &str, place: &Place, out: &mut dyn Write) -> Result<ExitReason, Stop> {
     let redactor = Arc::new(Redactor::new(&secrets::of(place)));
     let mut held = Held::take(run, &redactor)?;
     let record = find(&held.checkpoints, run.id(), wanted)?;
@@ -245,11 +308,14 @@ fn restore(run: &RunDir, wanted: &str, place: &Place, out: &mut dyn Write) -> Re
         .hint(format!("go on from there in a run of its own: `agent fork {}@{id}`", run.id()))
         .into());
     }
-    let files = CheckpointFiles::of(run, redactor);
-    files.read(&record.checkpoint).map_err(|error| {
+    held.files.read(&record.checkpoint).map_err(|error| {
         Failure::new(ExitReason::Failed, format!("checkpoint {id} can't be restored")).because_of(&error)
     })?;
-    held.note(Event::RestoreStarted { checkpoint: id, saved: None })?;
+    let saved = match reach(run.path()).await {
+        Ok(_) => Some(held.keep(run, None, CheckpointReason::Restore, place).await?),
+        Err(_) => None,
+    };
+    held.note(Event::RestoreStarted { checkpoint: id, saved: saved.as_ref().map(|saved| saved.id) })?;
     let alive = held.jobs.alive().count();
     writeln!(
         out,
@@ -258,7 +324,11 @@ fn restore(run: &RunDir, wanted: &str, place: &Place, out: &mut dyn Write) -> Re
         record.checkpoint.label(),
         run.id()
     )?;
-    if alive > 0 {
+    match &saved {
+        Some(saved) => writeln!(out, "what is in its box now is kept as {}", saved.id)?,
+        None => writeln!(out, "its box is not up: what it had changed since its last checkpoint is left")?,
+    }
+    if saved.is_some() && alive > 0 {
         writeln!(out, "what still runs in its box ends then ({alive} jobs)")?;
     }
     out.flush()?;

@@ -120,6 +120,14 @@ fn wish(
     (wish, backends)
 }
 
+/// The boxes of a run that nobody drives, to look for the one that may be up.
+pub(super) fn boxes_of(spec: &RunSpec, run: &RunDir, settings: &Settings, place: &Place) -> Result<RunBoxes, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let (mut wish, backends) = wish(spec, run, settings, &store(place)?, &clock, place);
+    wish.spec.token = left_token(run.path()).unwrap_or(wish.spec.token);
+    Ok(RunBoxes::new(backends, wish))
+}
+
 /// Makes everything that a run needs to be taken up again. `settings` are those that it had but for what is asked for
 /// otherwise.
 ///

@@ -6,7 +6,8 @@ use std::io::{self, BufRead as _, Write};
 use super::args::{BoxArgs, ModelArgs, ResumeArgs};
 use super::chat;
 use super::do_goal::{Manner, carry_out, starter};
-use super::launch::{Prepared, prepare_again};
+use super::launch::{self, Prepared, prepare_again};
+use super::open_box::RunBoxes;
 use super::output::finished;
 use super::settings::{Flags, Settings};
 use super::target::{of_read, of_store, store};
@@ -73,6 +74,13 @@ pub(super) async fn run(args: ResumeArgs, place: &Place) -> Result<ExitReason, F
             carry_out(make, manner, place).await
         }
     }
+}
+
+/// The boxes of a run that nobody drives.
+pub(super) fn boxes_of(run: &RunDir, place: &Place) -> Result<RunBoxes, Failure> {
+    let known = known_of(run)?;
+    let (settings, _) = settings(&ResumeArgs::default(), &known, place)?;
+    launch::boxes_of(&known.spec, run, &settings, place)
 }
 
 /// What is known of a run before it is taken up.

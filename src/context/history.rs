@@ -14,6 +14,8 @@ pub struct History {
     open: usize,
     /// What the fork is that has just begun, until its box is known.
     forked: Option<RunSpec>,
+    /// The run was taken up and the model has not been asked since.
+    anew: bool,
     /// Words that wait until those have theirs.
     held: Vec<String>,
 }
@@ -51,18 +53,24 @@ impl History {
             }
             Event::RunForked { spec } => self.forked = Some(spec.clone()),
             Event::RunResumed { away_ms, found, notes, .. } => {
-                self.interrupted = false;
+                (self.interrupted, self.anew) = (false, true);
                 self.held.push(match self.forked.take() {
                     Some(spec) => forked(entry, &spec, *found, notes),
                     None => resumed(entry, *away_ms, *found, notes),
                 });
                 self.say_held();
             }
+            // Within a run the outcome of the call says it.
+            Event::CheckpointRestored { checkpoint, notes, .. } if self.anew && !notes.is_empty() => {
+                let notes: String = notes.iter().map(|note| format!("\n- {note}")).collect();
+                self.held.push(format!("[harness] The box is as at checkpoint {checkpoint}.{notes}"));
+                self.say_held();
+            }
+            Event::ModelRequested { .. } => self.anew = false,
             Event::TurnInterrupted { .. } => self.interrupted = true,
             Event::BoxOpened { .. }
             | Event::BoxClosed { .. }
             | Event::SessionOpened { .. }
-            | Event::ModelRequested { .. }
             | Event::ModelDelayed { .. }
             | Event::ModelFailed { .. }
             | Event::ToolStarted { .. }

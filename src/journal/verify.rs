@@ -210,7 +210,7 @@ impl Proof {
             Event::ModelRequested { sha256, kept_bytes, rest, .. } => self.request(line, sha256, *kept_bytes, rest),
             Event::ModelAnswered { response, .. } => drop(self.blob(line, response)),
             Event::CheckpointTaken { checkpoint } => {
-                drop(self.checkpoints.insert(checkpoint.id, checkpoint.sha256.clone()))
+                self.checkpoints.insert(checkpoint.id, checkpoint.sha256.clone());
             }
             Event::SessionOpened { log, .. } => drop(self.logs.insert(log.clone())),
             Event::ArtifactCollected { stored, size_bytes, sha256, .. } => {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::engines::{BUSYBOX, DOCKER};
 use crate::goal::{finish, last_result, server_of, shell, until};
 use crate::model_server::{ModelServer, Reply};
+use crate::small_disk::SmallDisk;
 use crate::stage::{Ran, Stage};
 
 pub(crate) fn checkpoint(doing: &str, which: Option<&str>) -> Reply {
@@ -164,10 +165,61 @@ fn what_can_not_be_restored_is_told_and_leaves_the_run_where_it_is() {
     let ended = stage.run(&["checkpoint", "restore", "last", "k2"]).exits_with(2);
     assert!(ended.stderr.contains("agent fork"), "{}", ended.stderr);
     let stopped = stage.run(&["checkpoint", "create", "last"]).exits_with(2);
-    assert!(stopped.stderr.contains("the run has stopped"), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("the run's box is not up"), "{}", stopped.stderr);
     stage.run(&["checkpoint", "delete", "last", "k2"]).exits_with(0);
     assert!(layers(&stage).is_empty());
     stage.verifies();
+}
+
+#[test]
+fn a_disk_without_room_costs_the_checkpoint_and_not_the_run() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let stage = Stage::new();
+    let server = server_of(vec![
+        shell("head -c 250000 /dev/urandom > big"),
+        checkpoint("create", None),
+        shell("rm -f big; echo small > file"),
+        checkpoint("create", None),
+        finish("done"),
+    ]);
+    let mut agent = stage.asking(&server, &["do", "x", "--sandbox", "local"]);
+    agent.env("LONGHAUL_STATE_DIR", &disk.path);
+    Ran::of(&agent.output().unwrap()).exits_with(0);
+    let told = told(&server);
+    assert!(told[1].starts_with("no checkpoint was taken"), "{}", told[1]);
+    assert!(told[3].starts_with("Checkpoint k1 was taken"), "{}", told[3]);
+    let left: Vec<_> = std::fs::read_dir(disk.path.join("layers")).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
+fn a_box_that_nobody_drives_is_kept_before_it_is_left() {
+    let stage = Stage::new();
+    let server = server_of(vec![
+        shell("echo 1 > a"),
+        checkpoint("create", Some("one")),
+        shell("echo 2 > a; echo waiting; sleep 600"),
+        finish("never"),
+    ]);
+    let mut agent = stage.asking(&server, &["do", "x", "--sandbox", "local"]);
+    let mut agent = agent.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let journal = || std::fs::read_to_string(stage.run_dir().join("journal.jsonl")).unwrap_or_default();
+    until(|| stage.state().join("runs").is_dir() && journal().contains("echo 2 > a"));
+    until(|| server.requests().len() == 3 && journal().matches("tool_started").count() == 3);
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    let taken = stage.run(&["checkpoint", "create", "last", "--name", "left"]).exits_with(0);
+    assert!(taken.stdout.contains("taken: checkpoint k2 `left`"), "{}", taken.stdout);
+    let back = stage.run(&["checkpoint", "restore", "last", "one"]).exits_with(0);
+    assert!(back.stdout.contains("goes on from checkpoint k1 `one`"), "{}", back.stdout);
+    assert!(back.stdout.contains("is kept as k3"), "{}", back.stdout);
+    let server = server_of(vec![shell("cat a"), finish("back")]);
+    let resumed = ["resume", "last", "--base-url", server.base_url()];
+    Ran::of(&stage.asking(&server, &resumed).output().unwrap()).exits_with(0);
+    let after = last_result(&server.requests()[1].body).to_owned();
+    assert!(after.ends_with('1'), "{after}");
+    stage.verifies();
+    stage.run(&["runs", "rm", "last"]).exits_with(0);
 }
 
 #[test]

@@ -35,8 +35,7 @@ fn parent(stage: &Stage) -> String {
 }
 
 fn fork(stage: &Stage, server: &ModelServer, what: &str, more: &[&str]) -> Ran {
-    let base_url = server.base_url();
-    Ran::of(&stage.asking(server, &[&["fork", what, "--base-url", &base_url], more].concat()).output().unwrap())
+    Ran::of(&stage.asking(server, &[&["fork", what, "--base-url", server.base_url()], more].concat()).output().unwrap())
 }
 
 #[test]
