@@ -348,6 +348,7 @@ impl Driver {
                 self.note(Event::BoxMeasured { usage })?;
             }
         }
+        self.save_image().await?;
         let services = if self.state.spec().keep_services { Services::Keep } else { Services::End };
         let Some(closed) = self.close_box(services).await else { return Ok(()) };
         for fact in closed.facts {
@@ -364,6 +365,14 @@ impl Driver {
             self.note(Event::Noticed { kind: NoticeKind::ServicesKept, text })?;
         }
         Ok(())
+    }
+
+    /// Keeps the box as an image, where that was asked for and the run is not to be taken up again from a checkpoint.
+    async fn save_image(&mut self) -> Result<(), Trouble> {
+        let name = self.state.spec().asked.as_ref().and_then(|asked| asked.save_image.clone());
+        let (Some(name), Bench::Open(bench), false) = (name, &self.bench, self.sealed) else { return Ok(()) };
+        let kept = Arc::clone(bench).save_image(&name).await;
+        self.note(kept).map(drop)
     }
 
     /// Closes the box; None if there was none. One that is just being made is waited for, so that it can be removed.

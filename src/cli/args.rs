@@ -190,6 +190,9 @@ pub(super) struct DoArgs {
     /// Leaves the services that the model has marked running at the end, and their box with them
     #[arg(long)]
     pub(super) keep_services: bool,
+    /// Keeps the container as an image of this name at the end; implies docker. The project's changes are not in it
+    #[arg(long, value_name = "NAME")]
+    pub(super) save_image: Option<String>,
     /// Brings the changes of the project to the host when every check has passed, as `agent apply` does
     #[arg(long)]
     pub(super) apply: bool,

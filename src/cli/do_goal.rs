@@ -9,11 +9,14 @@ use super::launch::{Over, Prepared, Task, prepare};
 use super::observers::{Observers, Shared};
 use super::person::{Keyboard, Leave, Nobody, Signals};
 use super::settings::{Flags, Settings};
-use super::{Failure, Place, apply, view};
+use super::{Failure, Place, apply, launch, view};
 use crate::agent::Person;
 use crate::config::OutputFormat;
-use crate::domain::{ExitReason, RunMode, Verdict};
+use crate::domain::{ExitReason, RunMode, SandboxKind, Verdict};
 use crate::report::{JsonMode, JsonOutput, Live};
+use crate::sandbox::Launch;
+use crate::sandbox::choose::Wanted;
+use crate::sandbox::docker::Docker;
 
 /// The largest goal that is taken.
 pub(super) const LARGEST_GOAL: u64 = 10 << 20;
@@ -42,7 +45,10 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
             &quiet
         }
     };
-    let settings = Settings::resolve(&flags, place)?;
+    let mut settings = Settings::resolve(&flags, place)?;
+    if let Some(name) = &args.save_image {
+        will_save(name, &mut settings, place).await?;
+    }
     let manner = Manner {
         output_format: settings.output_format,
         require_verified: args.require_verified,
@@ -99,6 +105,29 @@ pub(super) async fn carry_out(
             Ok(if applied == ExitReason::Done { reason } else { applied })
         }
     }
+}
+
+/// Makes sure, before anything is begun, that the box can be kept as an image of this name.
+async fn will_save(name: &str, settings: &mut Settings, place: &Place) -> Result<(), Failure> {
+    match settings.sandbox {
+        Wanted::Auto => settings.sandbox = Wanted::Only(SandboxKind::Docker),
+        Wanted::Only(SandboxKind::Docker) => {}
+        Wanted::Only(SandboxKind::Local | SandboxKind::Host) => {
+            return Err(Failure::new(ExitReason::Usage, "only a container can be kept as an image")
+                .because(format!("the sandbox is {}", settings.sandbox))
+                .hint("run with `--sandbox docker`, or leave `--save-image` out"));
+        }
+    }
+    let launch = Launch { program: PathBuf::from("/proc/self/exe"), state_dir: PathBuf::new() };
+    let docker = Docker::new(launch, None, launch::utf8_vars(place), place.home());
+    docker.may_save(name).await.map_err(|error| Failure {
+        reason: ExitReason::Usage,
+        what: error.what,
+        because: error.because.into_iter().collect(),
+        hints: error.hint.into_iter().collect(),
+    })?;
+    settings.save_image = Some(name.to_owned());
+    Ok(())
 }
 
 type Json = Shared<JsonOutput<io::Stdout>>;

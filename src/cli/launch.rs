@@ -312,6 +312,7 @@ fn asked(settings: &Settings) -> BoxAsked {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few processors")]
         cpu_milli: limits.cpus.map(|cpus| (cpus * 1000.0).round() as u64),
         log_bytes: limits.log_bytes,
+        save_image: settings.save_image.clone(),
     }
 }
 

@@ -65,6 +65,8 @@ pub(super) struct Settings {
     pub(super) budget: Budget,
     /// Whether services are left alive at the end.
     pub(super) keep_services: bool,
+    /// The image that the box is kept as at the end.
+    pub(super) save_image: Option<String>,
     /// When checkpoints are taken unasked.
     pub(super) checkpoints: CheckpointRules,
     /// The checks that the configuration names.
@@ -113,6 +115,7 @@ impl Settings {
             max_time_s: config.max_time_s.value,
             budget: budget::of(&config, flags.deadline)?,
             keep_services: flags.keep_services,
+            save_image: None,
             checkpoints: checkpoint_rules(&config, sandbox_flags.before_checkpoint.clone()),
             checks: config.checks.value,
             output_format: config.output_format.value,

@@ -119,6 +119,9 @@ pub struct BoxAsked {
     /// Most bytes of terminal logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_bytes: Option<u64>,
+    /// The image that it is kept as at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save_image: Option<String>,
 }
 
 /// What is asked for otherwise when a run is taken up again.

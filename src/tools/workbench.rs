@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::domain::{BoxFacts, CheckResult, Event, Outcome, Progress, Status};
+use crate::domain::{BoxFacts, CheckResult, Event, NoticeKind, Outcome, Progress, Status};
 use crate::guest::{GuestError, Phase, RefusalKind};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::terminal::{Terminal, TerminalError};
@@ -204,6 +204,17 @@ impl Workbench {
     /// [`WorkbenchError::Gone`]; what can't be brought out is in the result with the reason.
     pub async fn collect(&self, path: &str) -> Result<Vec<Result<Collected, (String, String)>>, WorkbenchError> {
         artifact::collect(path, &self.workspace, &self.artifacts, self.terminal.guest()).await.map_err(gone)
+    }
+
+    /// Keeps the box as an image: what is to be noted of it.
+    pub async fn save_image(&self, name: &str) -> Event {
+        match self.sandbox.save_image(name).await {
+            Ok(saved) => Event::ImageSaved { name: name.to_owned(), id: saved.id, left_out: saved.left_out },
+            Err(error) => {
+                let because = error.because.map(|because| format!(": {because}")).unwrap_or_default();
+                Event::Noticed { kind: NoticeKind::CheckpointFailed, text: format!("{}{because}", error.what) }
+            }
+        }
     }
 
     /// What happens beside the calls and belongs into the record: to jobs, sessions, sidecars. May be dropped and called

@@ -38,6 +38,7 @@ use self::owned::{Kind, Owned};
 use self::record::ContainerRecord;
 use self::shape::Dirs;
 use super::launch::Launch;
+use super::layers;
 use super::{Backend, BoxSpec, Found, IsDriven, Probe, Sandbox, SandboxError};
 use crate::domain::{RunId, SandboxKind, Snapshot};
 
@@ -93,8 +94,12 @@ impl Docker {
 
     async fn sweep_engine(&self, engine: &Engine, is_driven: IsDriven<'_>) -> Vec<String> {
         let there = |run: &RunId| self.launch.state_dir.join("runs").join(run.as_str()).is_dir();
+        // A fork may stand on the image of a run that is gone; where that can't be told, none is removed.
+        let needed = layers::images(&self.launch.state_dir).ok();
+        let is_free = |one: &Owned| needed.as_ref().is_some_and(|needed| !needed.contains(&one.id));
         // Checkpoints belong to runs that are there, driven or not.
-        let is_left = |one: &Owned| !is_driven(&one.run) && (one.kind != Kind::Image || !there(&one.run));
+        let may_go = |one: &Owned| one.kind != Kind::Image || (!there(&one.run) && is_free(one));
+        let is_left = |one: &Owned| !is_driven(&one.run) && may_go(one);
         self.remove_owned(engine, is_left).await
     }
 
@@ -117,9 +122,14 @@ impl Docker {
     /// Says why an image of this name can't be made at the end of a run, before anything is begun.
     ///
     /// # Errors
-    /// [`SandboxError`]: no name for an image, an engine that does not answer, an image that was not made by us.
+    /// [`SandboxError`]: no name for an image, or that of one that was not made by us.
     pub async fn may_save(&self, name: &str) -> Result<(), SandboxError> {
-        saved::may_save(&self.engine().await?, name).await
+        saved::check(name)?;
+        match self.engine().await {
+            Ok(engine) => saved::may_save(&engine, name).await,
+            // The making of the box says it better.
+            Err(_) => Ok(()),
+        }
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) struct Owned {
     pub(super) kind: Kind,
     /// Its name, or its id where it has none.
     pub(super) name: String,
+    /// The id of an image, with its algorithm; empty for anything else.
+    pub(super) id: String,
     /// The run it was made for.
     pub(super) run: RunId,
 }
@@ -57,29 +59,30 @@ impl Engine {
         let ours = format!("{STATE_LABEL}={}", state_dir.display());
         let filters = HashMap::from([("label", vec![ours.as_str()])]);
         let mut found = Vec::new();
-        let mut note = |kind: Kind, name: Option<&str>, labels: Option<&HashMap<String, String>>| {
+        let mut note = |kind: Kind, name: Option<&str>, id: &str, labels: Option<&HashMap<String, String>>| {
             let run = labels.and_then(|labels| labels.get(RUN_LABEL)).and_then(|run| RunId::new(run.clone()).ok());
             if let (Some(name), Some(run)) = (name, run) {
-                found.push(Owned { kind, name: name.trim_start_matches('/').to_owned(), run });
+                found.push(Owned { kind, name: name.trim_start_matches('/').to_owned(), id: id.to_owned(), run });
             }
         };
         let all = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         for one in self.docker.list_containers(Some(all)).await? {
             let name = one.names.iter().flatten().next().or(one.id.as_ref());
-            note(Kind::Container, name.map(String::as_str), one.labels.as_ref());
+            note(Kind::Container, name.map(String::as_str), "", one.labels.as_ref());
         }
         let networks = ListNetworksOptionsBuilder::new().filters(&filters).build();
         for one in self.docker.list_networks(Some(networks)).await? {
-            note(Kind::Network, one.name.as_deref(), one.labels.as_ref());
+            note(Kind::Network, one.name.as_deref(), "", one.labels.as_ref());
         }
         let volumes = ListVolumesOptionsBuilder::new().filters(&filters).build();
         for one in self.docker.list_volumes(Some(volumes)).await?.volumes.unwrap_or_default() {
-            note(Kind::Volume, Some(&one.name), Some(&one.labels));
+            note(Kind::Volume, Some(&one.name), "", Some(&one.labels));
         }
         let images = ListImagesOptionsBuilder::new().filters(&filters).build();
         for one in self.docker.list_images(Some(images)).await? {
             let tag = one.repo_tags.iter().find(|tag| !tag.contains("<none>")).unwrap_or(&one.id);
-            note(Kind::Image, Some(tag), Some(&one.labels));
+            let id = if one.id.contains(':') { one.id.clone() } else { format!("sha256:{}", one.id) };
+            note(Kind::Image, Some(tag), &id, Some(&one.labels));
         }
         Ok(found)
     }

@@ -46,6 +46,14 @@ fn read(name: &str) -> Result<Name, SandboxError> {
     })
 }
 
+/// Says whether it can be the name of an image at all.
+///
+/// # Errors
+/// [`SandboxError`] when it can't.
+pub(super) fn check(name: &str) -> Result<(), SandboxError> {
+    read(name).map(drop)
+}
+
 /// Says why no image of this name may be made.
 ///
 /// # Errors

@@ -24,6 +24,8 @@ struct CheckpointPart {
 struct SnapshotPart {
     #[serde(default)]
     layers: Vec<String>,
+    #[serde(default)]
+    image: Option<String>,
 }
 
 /// As much of a box's record as matters here.
@@ -33,6 +35,23 @@ struct BoxPart {
     from: Vec<String>,
     #[serde(default)]
     sealing: Option<String>,
+}
+
+/// The ids of all images that a checkpoint of some run stands on.
+///
+/// # Errors
+/// When a checkpoint can't be read: it may refer to anything.
+pub(in crate::sandbox) fn images(state_dir: &Path) -> io::Result<BTreeSet<String>> {
+    let mut ids = BTreeSet::new();
+    for run in entries(&state_dir.join("runs"))? {
+        for file in entries(&run.join("checkpoints"))? {
+            if file.extension().is_some_and(|end| end == "json") {
+                let file: CheckpointFile = serde_json::from_slice(&fs::read(&file)?)?;
+                ids.extend(file.checkpoint.snapshot.image);
+            }
+        }
+    }
+    Ok(ids)
 }
 
 /// The names of all layers that a checkpoint or a box of some run stands on.
