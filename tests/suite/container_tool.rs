@@ -1,6 +1,5 @@
 //! The tool `container`: what the box is, and real services beside it.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +10,7 @@ use serde_json::{Value, json};
 
 use crate::desk::{Called, Desk};
 use crate::engines::{BUSYBOX, DEBIAN, DOCKER, Engine, PODMAN, left_of_kind};
-use crate::goal::{finish, server_of, shell, until};
-use crate::model_server::Reply;
+use crate::goal::{finish, server_of, shell};
 use crate::sandbox_contract::Bench;
 use crate::stage::{Ran, Stage};
 
@@ -279,41 +277,4 @@ fn a_box_is_kept_as_an_image_at_the_end_and_what_cannot_be_is_refused_before() {
     let said = std::process::Command::new("docker").args(["run", "--rm", &name, "cat", "/tool"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&said.stdout), "tool\n", "{}", String::from_utf8_lossy(&said.stderr));
     assert!(std::process::Command::new("docker").args(["rmi", &name]).output().unwrap().status.success());
-}
-
-#[test]
-fn a_driver_that_is_killed_while_the_engine_makes_an_image_leaves_nothing_held() {
-    if !DOCKER.is_there() {
-        return;
-    }
-    let stage = Stage::new();
-    let server = server_of(vec![
-        shell(
-            "dd if=/dev/urandom of=/large bs=1M count=300 2>/dev/null; (while :; do echo t >>/tick; sleep 0.1; done) & sleep 1",
-        ),
-        Reply::call("checkpoint", &json!({"do": "create", "checkpoint": null})),
-        finish("never"),
-    ]);
-    let mut program = stage.asking(&server, &["do", "keep", "--image", BUSYBOX]);
-    let mut child = program.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let docker = |words: &[&str]| {
-        let done = std::process::Command::new("docker").args(words).output().unwrap();
-        String::from_utf8_lossy(&done.stdout).trim().to_owned()
-    };
-    server.wait_for_requests(2);
-    until(|| !stage.events_of("box_opened").is_empty());
-    let name = stage.events_of("box_opened")[0]["facts"]["id"].as_str().unwrap().to_owned();
-    until(|| {
-        docker(&["inspect", "--format", "{{.State.Paused}}", &name]) == "true" || child.try_wait().unwrap().is_some()
-    });
-    child.kill().unwrap();
-    child.wait().unwrap();
-    until(|| docker(&["inspect", "--format", "{{.State.Paused}}", &name]) == "false");
-    let ticks = || docker(&["exec", &name, "wc", "-l", "/tick"]);
-    let before = ticks();
-    until(|| ticks() != before);
-    stage.run(&["runs", "rm", "last"]).exits_with(0);
-    assert_eq!(docker(&["ps", "-aq", "--filter", &format!("name={name}")]), "");
-    let left = docker(&["images", "-q", "--filter", &format!("label=longhaul.state={}", stage.state().display())]);
-    assert_eq!(left, "", "images that were half made are swept");
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::sandbox::launch::record::{KeptList, Record, holds_workspace};
 use crate::sandbox::launch::wire::{Layer, WORKSPACE_KEY};
-use crate::sandbox::layers::{Store, is_workspace};
+use crate::sandbox::layers::{Store, is_workspace, stood_on};
 
 /// All that was written below one directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,8 @@ pub(super) fn of_workspace(dir: &Path, workspace: &Path) -> Vec<Stratum> {
     }
     let layer = Layer { at: workspace.to_owned(), key: WORKSPACE_KEY.to_owned() };
     let is_there = dir.join("u").join(WORKSPACE_KEY).is_dir();
-    if is_there { owner.strata(&[layer], &[], Side::Workspace) } else { Vec::new() }
+    // A container, whose record tells of it in its own way.
+    if is_there { owner.strata(&[layer], &stood_on(dir), Side::Workspace) } else { Vec::new() }
 }
 
 impl Owner<'_> {

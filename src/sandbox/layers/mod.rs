@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub(in crate::sandbox) use self::refs::{images, referenced};
+pub(in crate::sandbox) use self::refs::{images, referenced, stood_on};
 pub(in crate::sandbox) use self::spread::spread;
 pub(in crate::sandbox) use self::taking::{Kept, Parts, Taking, now_ns};
 use super::launch::record::{remove_tree, write_whole};

@@ -68,16 +68,22 @@ pub(in crate::sandbox) fn referenced(state_dir: &Path) -> io::Result<BTreeSet<St
             }
         }
         let dir = run.join("box");
-        // Of a box of any kind.
-        let record =
-            fs::read(dir.join("init.json")).ok().and_then(|json| serde_json::from_slice::<BoxPart>(&json).ok());
-        if let Some(record) = record {
+        if let Some(record) = box_part(&dir) {
             names.extend(record.from);
             names.extend(record.sealing);
         }
         names.extend(KeptList::load(&dir).into_iter().flat_map(|kept| kept.from));
     }
     Ok(names)
+}
+
+/// The layers that the box of any kind with this directory stands on, from the top down.
+pub(in crate::sandbox) fn stood_on(dir: &Path) -> Vec<String> {
+    box_part(dir).map(|record| record.from).unwrap_or_default()
+}
+
+fn box_part(dir: &Path) -> Option<BoxPart> {
+    serde_json::from_slice(&fs::read(dir.join("init.json")).ok()?).ok()
 }
 
 fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
