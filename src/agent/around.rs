@@ -125,8 +125,15 @@ impl Around {
 
     /// Takes no more messages; those that were left and not taken.
     pub(super) fn close_inbox(&mut self) -> Vec<Mail> {
-        let left = self.inbox.take().map(Inbox::close).unwrap_or_default();
+        let left = self.inbox.as_mut().map(Inbox::close).unwrap_or_default();
         left.into_iter().filter(|mail| mail.order.is_none()).collect()
+    }
+
+    /// Every message has been recorded, and nobody can leave another one.
+    pub(super) fn remove_inbox(&mut self) {
+        if let Some(inbox) = self.inbox.take() {
+            inbox.remove_all();
+        }
     }
 
     /// What is left of the run's time, if that has a limit.

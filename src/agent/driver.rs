@@ -80,6 +80,8 @@ pub struct Driver {
     pub(super) checkpoint_files: CheckpointFiles,
     /// Whether the box was kept as it went: nothing runs in it any more.
     pub(super) sealed: bool,
+    /// What ended with the box that was kept as it went, in words.
+    pub(super) ended: Vec<String>,
     /// The calls that an earlier driver had begun, by id.
     pub(super) left: BTreeMap<String, Left>,
     /// What an earlier driver had brought out, by path.
@@ -162,6 +164,7 @@ impl Driver {
             boxes,
             checkpoint_files,
             sealed: false,
+            ended: Vec::new(),
             left: BTreeMap::new(),
             collected: BTreeMap::new(),
             observer,

@@ -5,6 +5,7 @@ mod boxes;
 mod checkpoints;
 mod claim;
 mod driver;
+mod parting;
 mod past;
 mod person;
 mod restore;

@@ -1,7 +1,7 @@
 //! What the entries of a run tell whoever takes it up again, beyond its state: what lies in the box, what was said, how
 //! long it was driven.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -37,8 +37,10 @@ pub(super) struct Past {
     pub(super) shown: BTreeMap<String, u64>,
     /// The checkpoint from which the files have come to be what they are.
     base: Option<CheckpointId>,
-    /// What was brought out: its path in the box, and where it is stored.
+    /// What was brought out for the end that is under way: its path in the box, and where it is stored.
     pub(super) collected: BTreeMap<String, String>,
+    /// Where all that was ever brought out is stored.
+    pub(super) stored: BTreeSet<String>,
     /// The last request, as it was sent.
     pub(super) request: Vec<u8>,
     began: Timestamp,
@@ -64,6 +66,7 @@ impl Past {
             shown: BTreeMap::new(),
             base: None,
             collected: BTreeMap::new(),
+            stored: BTreeSet::new(),
             request: last_request(entries, blobs),
             began: first.time,
             has_had_box: false,
@@ -85,7 +88,9 @@ impl Past {
             Event::RunResumed { found, .. } => {
                 self.driven += between(self.began, self.last);
                 self.began = entry.time;
-                self.end = None;
+                if self.end.take().is_some() {
+                    self.collected.clear();
+                }
                 if matches!(found, BoxReturn::Restored | BoxReturn::Lost | BoxReturn::None) {
                     self.leave_box();
                 }
@@ -123,6 +128,7 @@ impl Past {
             Event::CheckpointRestored { checkpoint, .. } => self.base = Some(*checkpoint),
             Event::RestoreStarted { .. } => self.leave_box(),
             Event::ArtifactCollected { path, stored, .. } => {
+                self.stored.insert(stored.clone());
                 self.collected.insert(path.clone(), stored.clone());
             }
             Event::RunEnded { reason, why, .. } => self.end = Some((*reason, why.clone())),

@@ -87,6 +87,7 @@ impl Driver {
             sessions,
             shown,
             collected,
+            stored,
             request,
             ..
         } = past;
@@ -106,6 +107,7 @@ impl Driver {
             (BoxReturn::Adopted | BoxReturn::Restarted, Some(bench)) => {
                 let is_known = found == BoxReturn::Adopted && sandbox.is_some();
                 let facts = bench.facts().clone();
+                bench.drop_unrecorded(&stored);
                 let board = bench.terminal().board();
                 board.take_back(driver.state.jobs(), &shown);
                 let taken_back = bench.terminal().take_back(&sessions).await;

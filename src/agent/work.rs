@@ -303,9 +303,11 @@ impl Driver {
         // Nobody will answer these any more, but what was said is on record.
         self.mail.extend(self.around.close_inbox());
         self.note_mail()?;
+        self.around.remove_inbox();
+        self.keep_for_later(&ending).await?;
         self.synced().await?;
         self.blobs.commit()?;
-        self.leave_box().await?;
+        self.leave_box(&ending).await?;
         let Ending { verdict, reason, why, answer, .. } = ending.clone();
         self.note(Event::RunEnded { verdict, reason, why, answer })?;
         Ok(ending)
@@ -341,7 +343,7 @@ impl Driver {
     }
 
     /// Closes the box and notes what it has used, what was ended and what was left running.
-    async fn leave_box(&mut self) -> Result<(), Trouble> {
+    async fn leave_box(&mut self, ending: &Ending) -> Result<(), Trouble> {
         if let Bench::Open(bench) = &self.bench {
             let usage = bench.terminal().board().usage();
             if usage != BoxUsage::default() {
@@ -349,7 +351,7 @@ impl Driver {
             }
         }
         self.save_image().await?;
-        let services = if self.state.spec().keep_services { Services::Keep } else { Services::End };
+        let services = self.fate_of_services(ending);
         let Some(closed) = self.close_box(services).await else { return Ok(()) };
         for fact in closed.facts {
             self.note(fact)?;
@@ -359,9 +361,14 @@ impl Driver {
             let named = |job: &Job| format!("{} in session {} (`{}`)", job.id, job.session, job.command);
             let kept = closed.kept.iter().map(named).collect::<Vec<_>>().join(", ");
             let run = &self.state.spec().run;
-            let text = format!(
-                "services left running: {kept}\nlook in with `agent attach {run}`, end them with `agent runs rm {run}`"
-            );
+            let text = match services {
+                Services::KeepAll => format!(
+                    "jobs left running: {kept}\ngo on with `agent resume {run}`, end them with `agent runs rm {run}`"
+                ),
+                Services::Keep | Services::End => format!(
+                    "services left running: {kept}\nlook in with `agent attach {run}`, end them with `agent runs rm {run}`"
+                ),
+            };
             self.note(Event::Noticed { kind: NoticeKind::ServicesKept, text })?;
         }
         Ok(())
@@ -384,8 +391,10 @@ impl Driver {
         };
         if std::mem::take(&mut self.sealed) {
             let facts = bench.terminal().board().pending();
-            let notes = bench.give_up().await;
-            return Some(Closed { facts, removed: notes.is_empty(), notes, kept: Vec::new() });
+            let left = bench.give_up().await;
+            let removed = left.is_empty();
+            let notes = [std::mem::take(&mut self.ended), left].concat();
+            return Some(Closed { facts, removed, notes, kept: Vec::new() });
         }
         Some(bench.close(services).await)
     }

@@ -25,6 +25,8 @@ pub const LONGEST_MESSAGE: usize = 64 << 10;
 const DIR: &str = "inbox";
 /// What a message's file is called after its name.
 const ENDING: &str = ".json";
+/// What the directory's name ends with once nobody can leave a message any more.
+const CLOSED: &str = "closed";
 /// A file that is larger is no message: JSON may take six bytes for one.
 const LARGEST_FILE: u64 = 6 * LONGEST_MESSAGE as u64 + 64;
 
@@ -139,6 +141,7 @@ impl Inbox {
     pub fn open(run_dir: &Path) -> io::Result<Self> {
         let dir = run_dir.join(DIR);
         DirBuilder::new().mode(0o700).recursive(true).create(&dir)?;
+        reopen_closed(&dir);
         let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
         inotify::add_watch(&fd, &dir, inotify::WatchFlags::MOVED_TO)?;
         // SAFETY: `AsyncFd` owns the descriptor, and nothing takes it out before it is dropped.
@@ -198,17 +201,30 @@ impl Inbox {
         drop(fs::remove_file(self.dir.join(name)));
     }
 
-    /// Closes it: from now on nobody can leave a message. Returns those that were left and not taken.
-    pub fn close(mut self) -> Vec<Mail> {
+    /// Closes it: from now on nobody can leave a message. Returns those that were left and not taken; they stay where
+    /// they are until all is removed.
+    pub fn close(&mut self) -> Vec<Mail> {
         // Whoever is just leaving one finds no directory any more, or has left it before the rename.
-        let closed = self.dir.with_extension("closed");
+        let closed = self.dir.with_extension(CLOSED);
         if fs::rename(&self.dir, &closed).is_ok() {
             self.dir = closed;
         }
-        let left = std::iter::from_fn(|| self.take()).collect();
-        drop(fs::remove_dir_all(&self.dir));
-        left
+        std::iter::from_fn(|| self.take()).collect()
     }
+
+    /// Removes a closed inbox with all that is left in it: every message has been recorded.
+    pub fn remove_all(self) {
+        drop(fs::remove_dir_all(&self.dir));
+    }
+}
+
+/// Brings back what lies in an inbox that was closed by a driver which did not come to record it.
+fn reopen_closed(dir: &Path) {
+    let closed = dir.with_extension(CLOSED);
+    for entry in fs::read_dir(&closed).into_iter().flatten().flatten() {
+        drop(fs::rename(entry.path(), dir.join(entry.file_name())));
+    }
+    drop(fs::remove_dir(&closed));
 }
 
 fn read(path: &Path) -> Option<Content> {
@@ -265,6 +281,12 @@ mod tests {
         assert_eq!(third.text, "third");
         say(&run, "too late to be taken", 40).expect("left");
         assert_eq!(inbox.close().into_iter().map(|mail| mail.text).collect::<Vec<_>>(), ["too late to be taken"]);
+        drop(inbox);
+        let mut again = Inbox::open(run.path()).expect("opened");
+        let left = std::iter::from_fn(|| again.take()).map(|mail| mail.text);
+        assert_eq!(left.last().as_deref(), Some("too late to be taken"), "closed, and not recorded");
+        assert!(!again.close().is_empty() || !run.path().join(DIR).exists());
+        again.remove_all();
         assert!(matches!(say(&run, "x", 50), Err(PostError::NotDriven(_))), "a closed inbox takes nothing");
         assert_eq!(fs::read_dir(run.path()).expect("there").count(), 1, "only the lock is left");
     }

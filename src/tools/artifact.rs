@@ -1,5 +1,6 @@
 //! Brings files out of the box: copied byte by byte into the run's directory, never linked, hostile names refused.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
@@ -11,6 +12,8 @@ use crate::guest::{Client, DirEntry, FileKind, GuestError};
 use super::path::resolve;
 use super::workbench::Collected;
 
+/// The list of what was brought out, which is written beside it.
+const MANIFEST: &str = "manifest.json";
 /// Most files that one directory brings.
 const MOST_FILES: usize = 1_000;
 /// The largest file that is brought out.
@@ -106,6 +109,23 @@ async fn copy(
     }
     let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Ok(Collected { path: path.to_owned(), stored, size_bytes, sha256 }))
+}
+
+/// Removes what lies below the directory for artefacts and is not among those that were recorded: a driver was killed while
+/// it brought them out.
+pub(super) fn drop_unrecorded(dir: &Path, artifacts: &Path, recorded: &BTreeSet<String>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            drop_unrecorded(&path, artifacts, recorded);
+            continue;
+        }
+        let stored = path.strip_prefix(artifacts).ok().and_then(Path::to_str);
+        if stored.is_some_and(|stored| stored != MANIFEST && !recorded.contains(stored)) {
+            // What can't be removed is refused when it is brought out once more, and that is told.
+            drop(fs::remove_file(&path));
+        }
+    }
 }
 
 fn create(target: &Path) -> io::Result<File> {

@@ -23,6 +23,8 @@ pub enum Services {
     End,
     /// They are left running, and their box with them.
     Keep,
+    /// All jobs are left running as they are, and their box with them: the run is to go on soon.
+    KeepAll,
 }
 
 /// How a box was left.
@@ -44,7 +46,11 @@ impl Workbench {
     pub async fn close(&self, services: Services) -> Closed {
         let alive: Vec<Job> =
             self.terminal().board().jobs().into_iter().filter(|view| view.end.is_none()).map(|view| view.job).collect();
-        let is_kept = |job: &Job| job.service && services == Services::Keep;
+        let is_kept = |job: &Job| match services {
+            Services::End => false,
+            Services::Keep => job.service,
+            Services::KeepAll => true,
+        };
         let (kept, ending): (Vec<Job>, Vec<Job>) = alive.into_iter().partition(is_kept);
         let sessions = tokio::time::timeout(PATIENCE, self.terminal().sessions()).await;
         let sessions = sessions.ok().and_then(Result::ok).unwrap_or_default();
@@ -60,7 +66,9 @@ impl Workbench {
             notes.extend(left);
             return Closed { facts, notes, removed, kept };
         }
-        notes.extend(self.end_others(&kept, &ending).await);
+        if services == Services::Keep {
+            notes.extend(self.end_others(&kept, &ending).await);
+        }
         notes.extend(kept.iter().map(|job| format!("left running: `{}` in session {}", job.command, job.session)));
         notes.extend(beside.iter().map(|name| format!("left running: sidecar {name}")));
         Closed { facts: self.terminal().board().pending(), notes, removed: false, kept }
@@ -71,6 +79,17 @@ impl Workbench {
         let Some(beside) = self.sandbox().sidecars() else { return Vec::new() };
         let all = tokio::time::timeout(PATIENCE, beside.list()).await.ok().and_then(Result::ok).unwrap_or_default();
         all.into_iter().filter(|one| one.is_up).map(|one| one.name.to_string()).collect()
+    }
+
+    /// Asks all jobs to end and gives them some time for it: before the box is kept as it goes. What ends with the box, in
+    /// words.
+    pub async fn end_work(&self) -> Vec<String> {
+        let views = self.terminal().board().jobs().into_iter().filter(|view| view.end.is_none());
+        let alive: Vec<Job> = views.map(|view| view.job).collect();
+        let sessions = tokio::time::timeout(PATIENCE, self.terminal().sessions()).await;
+        let sessions = sessions.ok().and_then(Result::ok).unwrap_or_default();
+        self.end_jobs(&alive).await;
+        sessions.iter().filter_map(in_words).collect()
     }
 
     /// Asks jobs to end and gives them some time for it.

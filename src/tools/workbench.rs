@@ -1,5 +1,6 @@
 //! The box as tools see it: run an action, run a check, bring a file out, and close.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -230,6 +231,11 @@ impl Workbench {
             event = self.terminal.board().news() => event,
             end = beside => Event::SidecarStopped { name: end.name.to_string(), why: end.why },
         }
+    }
+
+    /// Removes what was brought out and not recorded: `recorded` is what was, by where it is stored.
+    pub fn drop_unrecorded(&self, recorded: &BTreeSet<String>) {
+        artifact::drop_unrecorded(&self.artifacts, &self.artifacts, recorded);
     }
 
     /// The box itself.

@@ -26,6 +26,7 @@ mod hostile;
 mod house;
 mod jobs;
 mod journal;
+mod kill_sweep;
 mod lifeline;
 mod logs;
 mod long_waits;

@@ -1,0 +1,168 @@
+//! A driver that is killed at its nth system call of a kind, for every kind that matters, and a run that is then taken
+//! up: each command has run exactly once, the chain is whole, the verdict is the same, nothing that was recorded is lost.
+//!
+//! `strace` kills the driver and nothing else: what it starts is let go as soon as it is another program. A sample of the
+//! points is tried with every run of the suite; `LONGHAUL_KILL_SWEEP=all` tries them all.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::containers::traces;
+use crate::stage::{Ran, Stage};
+
+/// What a driver does when it writes, syncs, makes files, talks to its box, or takes its lock.
+const CALLS: [&str; 12] = [
+    "openat",
+    "write",
+    "pwrite64",
+    "fdatasync",
+    "fsync",
+    "rename",
+    "fcntl",
+    "ftruncate",
+    "sendmsg",
+    "close",
+    "mkdir",
+    "unlink",
+];
+/// Calls of a kind up to which the sample reaches; beyond are those of the end.
+const SPREAD: [usize; 6] = [1, 5, 12, 25, 60, 140];
+/// The sample ends after this.
+const PATIENCE: Duration = Duration::from_secs(80);
+
+const SCRIPT: &str = r#"
+[script]
+goal = "count"
+checks = ["test \"$(cat job wrote f)\" = \"$(printf 'j\\nw\\nx\\ny\\n')\""]
+
+[[turn]]
+[[turn.call]]
+tool = "shell"
+arguments = { command = "echo x >> f" }
+
+[[turn]]
+[[turn.call]]
+tool = "shell"
+arguments = { command = "sleep 0.3; echo j >> job", session = "job", yield_s = 0 }
+[[turn.call]]
+tool = "write_file"
+arguments = { path = "wrote", content = "w\n" }
+
+[[turn]]
+[[turn.call]]
+tool = "wait"
+arguments = { all = ["j1"], deadline_s = 60 }
+
+[[turn]]
+[[turn.call]]
+tool = "shell"
+arguments = { command = "echo y >> f" }
+
+[[turn]]
+[[turn.call]]
+tool = "finish"
+arguments = { summary = "counted" , artifacts = ["f"] }
+"#;
+
+/// What came of one point.
+enum Point {
+    /// The driver was killed there.
+    Killed,
+    /// It came to its end before.
+    Passed,
+}
+
+#[track_caller]
+fn killed_at(call: &str, nth: usize) -> Point {
+    let stage = Stage::new();
+    fs::write(stage.home().join("script.toml"), SCRIPT).unwrap();
+    let model = format!("script:{}/script.toml", stage.home().display());
+    let check = "test \"$(cat job wrote f)\" = \"$(printf 'j\\nw\\nx\\ny')\"";
+    let args = ["do", "count", "--model", &model, "--sandbox", "local", "--workspace", "bind", "--check", check];
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qqq", "-b", "execve", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    strace.args(["-e", &format!("inject={call}:signal=KILL:when={nth}"), env!("CARGO_BIN_EXE_agent")]);
+    let out = stage.as_it_is(strace, &args).stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
+    let place = format!("{call} {nth}");
+    let begun = fs::read_dir(stage.state().join("runs")).is_ok_and(|mut runs| runs.next().is_some());
+    let has_journal = begun && fs::metadata(stage.run_dir().join("journal.jsonl")).is_ok_and(|file| file.len() > 0);
+    if out.status.code() == Some(0) {
+        assert_eq!(fs::read_to_string(stage.project().join("f")).unwrap(), "x\ny\n", "{place}");
+        return Point::Passed;
+    }
+    if !has_journal {
+        assert!(!stage.project().join("f").exists(), "{place}: something was done without a record");
+        return Point::Killed;
+    }
+    let before = fs::read_to_string(stage.run_dir().join("journal.jsonl")).unwrap();
+    if stage.events_of("run_ended").is_empty() {
+        let resumed = stage.run(&["resume", "last"]);
+        assert_eq!(resumed.code, 0, "{place}\n{}\n{}", resumed.stderr, before);
+    }
+    let after = fs::read_to_string(stage.run_dir().join("journal.jsonl")).unwrap();
+    let whole = before.rfind('\n').map_or("", |end| &before[..=end]);
+    assert!(after.starts_with(whole), "{place}: what was recorded is lost");
+    for (file, content) in [("f", "x\ny\n"), ("job", "j\n"), ("wrote", "w\n")] {
+        assert_eq!(
+            fs::read_to_string(stage.project().join(file)).unwrap_or_default(),
+            content,
+            "{place} {file}\n{after}"
+        );
+    }
+    let ended = stage.events_of("run_ended");
+    assert_eq!((ended.len(), ended[0]["verdict"].as_str()), (1, Some("verified")), "{place}\n{after}");
+    let mut started = BTreeMap::<String, usize>::new();
+    for event in stage.events_of("tool_started") {
+        *started.entry(event["call"]["id"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    assert!(started.values().all(|&times| times == 1), "{place}: {started:?}");
+    let verified = stage.run(&["verify", "last"]);
+    assert_eq!(verified.code, 0, "{place}\n{}{}", verified.stdout, verified.stderr);
+    let run = stage.run_dir().file_name().unwrap().to_str().unwrap().to_owned();
+    let left = traces(&stage.state(), &longhaul::domain::RunId::new(run).unwrap());
+    assert_eq!(left, Vec::<String>::new(), "{place}");
+    Point::Killed
+}
+
+fn can_trace() -> bool {
+    let traced = Command::new("strace").args(["-f", "-qqq", "-b", "execve", "-o", "/dev/null", "true"]).output();
+    let can = traced.is_ok_and(|out| Ran::of(&out).code == 0);
+    if !can {
+        assert!(std::env::var_os("CI").is_none(), "strace is missing, or may not trace");
+        eprintln!("skipped: strace is missing, or may not trace");
+    }
+    can
+}
+
+#[test]
+fn a_driver_that_is_killed_at_a_system_call_is_followed_by_one_that_brings_the_run_to_the_same_end() {
+    if !can_trace() {
+        return;
+    }
+    let all = std::env::var_os("LONGHAUL_KILL_SWEEP").is_some_and(|which| which == "all");
+    let begun = Instant::now();
+    let (mut points, mut tried) = (0, BTreeMap::new());
+    let mut done = [false; CALLS.len()];
+    for round in 0.. {
+        let nth = if all { round + 1 } else { SPREAD.get(round).copied().unwrap_or(usize::MAX) };
+        if nth == usize::MAX || done.iter().all(|&done| done) {
+            break;
+        }
+        for (kind, call) in CALLS.iter().enumerate() {
+            if done[kind] || (!all && begun.elapsed() > PATIENCE) {
+                continue;
+            }
+            match killed_at(call, nth) {
+                Point::Passed => done[kind] = true,
+                Point::Killed => {
+                    points += 1;
+                    tried.insert(*call, nth);
+                }
+            }
+        }
+    }
+    eprintln!("{points} points; the last of each kind: {tried:?}");
+    assert!(points > 10, "hardly anything was tried: {tried:?}");
+}
