@@ -186,6 +186,10 @@ fn stop_all(scope: &Scope) -> Stopping {
             if parent_moves || stopped.contains(pid) {
                 continue;
             }
+            // The guest itself waits for a child to become its own program: stopped before, both would wait for ever.
+            if all[pid].parent == scope.own && is_unborn(*pid) {
+                continue;
+            }
             signal_process(*pid, Signal::STOP);
             stopped.push(*pid);
         }
@@ -199,6 +203,13 @@ struct Look {
 }
 
 /// How a process stands; None for one that has ended.
+/// Whether a child of the guest has not become its own program yet.
+fn is_unborn(pid: i32) -> bool {
+    let words = |of: &str| std::fs::read(format!("/proc/{of}/cmdline")).unwrap_or_default();
+    let own = words("self");
+    !own.is_empty() && words(&pid.to_string()) == own
+}
+
 fn look(pid: i32) -> Option<Look> {
     let mut found = None;
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
