@@ -202,7 +202,6 @@ struct Look {
     moves: bool,
 }
 
-/// How a process stands; None for one that has ended.
 /// Whether a child of the guest has not become its own program yet.
 fn is_unborn(pid: i32) -> bool {
     let words = |of: &str| std::fs::read(format!("/proc/{of}/cmdline")).unwrap_or_default();
@@ -210,6 +209,7 @@ fn is_unborn(pid: i32) -> bool {
     !own.is_empty() && words(&pid.to_string()) == own
 }
 
+/// How a process stands; None for one that has ended.
 fn look(pid: i32) -> Option<Look> {
     let mut found = None;
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
