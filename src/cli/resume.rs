@@ -132,7 +132,8 @@ fn can_go_on(run: &RunDir, known: &Known) -> Result<(), Failure> {
     match known.end {
         Some((verdict, _)) if !is_open(verdict, known.spec.mode) => {
             Err(Failure::new(ExitReason::Usage, format!("run {} has finished: {}", run.id(), verdict.word()))
-                .hint(format!("see what it did: `agent runs show {}`", run.id())))
+                .hint(format!("see what it did: `agent runs show {}`", run.id()))
+                .hint(format!("go another way from a checkpoint of it: `agent fork {}`", run.id())))
         }
         Some(_) | None => Ok(()),
     }

@@ -172,6 +172,7 @@ fn a_run_that_reached_its_limit_goes_on_with_a_higher_one_and_a_finished_one_doe
     stage.verifies();
     let finished = resume(&stage, &server, &["last"]).exits_with(2);
     assert!(finished.stderr.contains("has finished: unverified"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("agent fork "), "{}", finished.stderr);
     let none = resume(&stage, &server, &[]).exits_with(2);
     assert!(none.stderr.contains("no run to take up"), "{}", none.stderr);
     nothing_is_left(&stage);
