@@ -44,8 +44,7 @@ fn serve_guest(place: &Place) -> io::Result<()> {
     let Some(json) = setup else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{SETUP_VAR} is not set")));
     };
-    let setup: GuestSetup = serde_json::from_str(json)?;
-    guest::serve(setup)
+    guest::serve(GuestSetup::read(json)?)
 }
 
 fn view_session(args: &[std::ffi::OsString]) -> io::Result<()> {

@@ -139,11 +139,12 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         Some(Command::Cost(args)) => cost::run(&args, place, &mut stdout),
         Some(Command::Runs(args)) => {
             let RunsCommand::Rm { runs } = &args else { return args.run(place, &mut stdout) };
-            let snapshots = sweep::snapshots_of(runs, place)?;
+            let (snapshots, meant) = (sweep::snapshots_of(runs, place)?, sweep::ids_of(runs, place)?);
             let tell = |lines: Vec<String>| lines.iter().for_each(|line| drop(writeln!(io::stderr(), "{line}")));
             tell(working(sweep::boxes_of(runs, place))?);
             let removed = args.run(place, &mut stdout);
             tell(working(sweep::discard(snapshots, place))?);
+            tell(working(sweep::forget(&meant, place))?);
             removed
         }
         Some(Command::Gc(args)) => working(gc::run(args, place, &mut stdout)),

@@ -26,11 +26,28 @@ pub(super) async fn discard(snapshots: Vec<Snapshot>, place: &Place) -> Result<V
     Ok(left.into_iter().map(|line| format!("not removed: {line}")).collect())
 }
 
+/// The ids of these runs.
+pub(super) fn ids_of(names: &[String], place: &Place) -> Result<Vec<RunId>, Failure> {
+    let store = store(place)?;
+    names.iter().map(|name| store.find(name).map(|run| run.id().clone()).map_err(|error| of_store(&error))).collect()
+}
+
+/// Removes what engines still have of runs that are not here any more; returns what was removed, in words.
+pub(super) async fn forget(runs: &[RunId], place: &Place) -> Result<Vec<String>, Failure> {
+    let store = store(place)?;
+    let backends = Backends::new(store.state_dir().to_owned(), None, launch::utf8_vars(place), place.home());
+    let docker = backends.of(SandboxKind::Docker);
+    let mut removed = Vec::new();
+    for run in runs.iter().filter(|run| !store.run(run).path().exists()) {
+        removed.extend(docker.forget(run).await);
+    }
+    Ok(removed)
+}
+
 /// Removes what is left of the boxes of these runs, but of none that is driven; returns what was removed, in words.
 pub(super) async fn boxes_of(names: &[String], place: &Place) -> Result<Vec<String>, Failure> {
     let store = store(place)?;
-    let find = |name: &String| store.find(name).map(|run| run.id().clone()).map_err(|error| of_store(&error));
-    let meant = names.iter().map(find).collect::<Result<Vec<RunId>, _>>()?;
+    let meant = ids_of(names, place)?;
     let backends = Backends::new(store.state_dir().to_owned(), None, launch::utf8_vars(place), place.home());
     let is_kept = |run: &RunId| !meant.contains(run) || store.is_driven(run);
     let mut removed = Vec::new();

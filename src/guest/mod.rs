@@ -51,7 +51,7 @@ pub use past::has_ended;
 pub use protocol::{Frozen, Thawed, Welcome};
 pub use segments::LogReader;
 pub use server::serve;
-pub use setup::{Control, GuestSetup, SETUP_VAR};
+pub use setup::{Control, GuestSetup, SETUP_VAR, TOKEN_FILE};
 pub use sight::{
     Actor, BoxVitals, ClosedSession, Condition, DiskRoom, FileChange, Foreground, Gpu, Met, Signalled, Stop, Tried,
 };

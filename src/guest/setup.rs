@@ -1,6 +1,8 @@
 //! What a guest is started with.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -9,10 +11,14 @@ use serde::{Deserialize, Serialize};
 /// The environment variable that carries a [`GuestSetup`] as JSON to `agent __guest`.
 pub const SETUP_VAR: &str = "LONGHAUL_GUEST";
 
+/// Where the secret lies beside the guest's socket until the guest has read it: what an environment holds, an engine
+/// writes into every image that is made of the container.
+pub const TOKEN_FILE: &str = "token";
+
 /// Everything a guest needs to know. Serialisable but for a listening socket that is handed over.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct GuestSetup {
-    /// The secret that a host must know.
+    /// The secret that a host must know. Empty where it lies in a file of the name [`TOKEN_FILE`] beside the socket.
     pub token: String,
     /// Where hosts connect.
     pub control: Control,
@@ -29,6 +35,25 @@ pub struct GuestSetup {
     /// Most bytes that all logs together keep; 16 GiB without.
     #[serde(default)]
     pub log_cap_bytes: Option<u64>,
+}
+
+impl GuestSetup {
+    /// Reads what the environment says, and the secret where that lies beside the socket; nobody reads it there again.
+    ///
+    /// # Errors
+    /// When it can't be read, or there is no secret.
+    pub fn read(json: &str) -> io::Result<Self> {
+        let mut setup: Self = serde_json::from_str(json)?;
+        if let (true, Control::Path(socket)) = (setup.token.is_empty(), &setup.control) {
+            let file = socket.with_file_name(TOKEN_FILE);
+            setup.token = fs::read_to_string(&file)?;
+            fs::remove_file(&file)?;
+        }
+        if setup.token.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no secret"));
+        }
+        Ok(setup)
+    }
 }
 
 /// Where hosts connect to a guest.

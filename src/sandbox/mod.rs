@@ -227,8 +227,8 @@ pub trait Backend: Send + Sync {
     /// stay: so remove its own file first.
     async fn discard(&self, snapshot: &Snapshot) -> Vec<String>;
 
-    /// Removes all that is kept of a run beyond its directory, such as the images of its checkpoints; returns what was
-    /// removed, in words. The run must be on its way out.
+    /// Removes all that is left of a run beyond its directory, which must be gone, such as images of checkpoints that were
+    /// never recorded; returns what was removed, in words. What another run's checkpoints stand on stays.
     async fn forget(&self, run: &RunId) -> Vec<String> {
         let _ = run;
         Vec::new()

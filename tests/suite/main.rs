@@ -14,6 +14,7 @@ mod container_tool;
 mod containers;
 mod desk;
 mod diff;
+mod docker_runs;
 mod engine_cut;
 mod engines;
 mod flood;

@@ -8,6 +8,7 @@ use super::record::{ContainerRecord, boot};
 use super::running::{Container, Parts, Running};
 use super::shape::{Dirs, GUEST};
 use super::sidecars::Companions;
+use super::token::Starting;
 use crate::domain::{BoxFacts, SandboxKind};
 use crate::guest::Client;
 use crate::sandbox::{BoxSpec, Found, SandboxError, leave_token};
@@ -54,6 +55,10 @@ pub(super) async fn find(engine: &Engine, spec: &BoxSpec, record: ContainerRecor
             None
         }
         Standing::Ended(why) => {
+            // Its guest has taken the one that it was started with first.
+            let control = Dirs::of(&spec.run_dir).control;
+            let starting = Starting { engine, container: name, way: record.way, control: &control };
+            starting.bring(&record.token).await?;
             docker
                 .start_container(name, None)
                 .await

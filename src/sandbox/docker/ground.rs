@@ -29,12 +29,17 @@ pub(super) struct Ground {
 
 impl Ground {
     /// Finds out from what a box is to be made, and makes room for it: what an earlier box of the run has left of its
-    /// workspace goes, since the snapshot stands for it.
+    /// workspace goes where a snapshot stands for it, and is set aside where none does.
     ///
     /// # Errors
     /// When a layer of the snapshot is not there, or what is left can't be removed.
     pub(super) fn of(engine: &Engine, spec: &BoxSpec, image: &Image, dirs: &Dirs) -> Result<Self, SandboxError> {
         let Some(snapshot) = &spec.from else {
+            set_aside(dirs).map_err(|error| SandboxError {
+                what: "cannot set aside what an earlier box of the run has left".to_owned(),
+                because: Some(error.to_string()),
+                hint: None,
+            })?;
             return Ok(Self { kept: None, layers: Vec::new(), parts: Vec::new(), stacks: false });
         };
         let kept = match image.labels.get(WORKSPACE_LABEL).map(String::as_str) {
@@ -113,6 +118,20 @@ fn parts(store: &Store, snapshot: &Snapshot, workspace: &Path) -> Result<Vec<Pat
         }
     }
     Ok(parts)
+}
+
+/// A box that begins with the host's files has none of an earlier one's: what that one wrote is kept beside, for people.
+fn set_aside(dirs: &Dirs) -> io::Result<()> {
+    let (upper, own) = (dirs.all.join("u"), dirs.all.join("w"));
+    remove_tree(&own)?;
+    remove_tree(&dirs.all.join(KEPT))?;
+    let is_empty = |dir: &Path| fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
+    if !upper.join("workspace.tar").exists() && is_empty(&dirs.upper) {
+        return remove_tree(&upper);
+    }
+    let mut names = (1..).map(|nth| dirs.all.join(format!("left-{nth}")));
+    let free = names.find(|path| path.symlink_metadata().is_err());
+    free.map_or(Ok(()), |free| fs::rename(&upper, free))
 }
 
 /// Removes what another box of the run has left of its workspace; what the host's was at first is taken from the

@@ -24,6 +24,7 @@ mod shape;
 mod sidecars;
 mod snapshot;
 mod tmux_image;
+mod token;
 mod watch;
 
 pub use relay::relay;
@@ -94,13 +95,32 @@ impl Docker {
 
     async fn sweep_engine(&self, engine: &Engine, is_driven: IsDriven<'_>) -> Vec<String> {
         let there = |run: &RunId| self.launch.state_dir.join("runs").join(run.as_str()).is_dir();
-        // A fork may stand on the image of a run that is gone; where that can't be told, none is removed.
-        let needed = layers::images(&self.launch.state_dir).ok();
-        let is_free = |one: &Owned| needed.as_ref().is_some_and(|needed| !needed.contains(&one.id));
+        let is_free = self.unneeded();
         // Checkpoints belong to runs that are there, driven or not.
         let may_go = |one: &Owned| one.kind != Kind::Image || (!there(&one.run) && is_free(one));
         let is_left = |one: &Owned| !is_driven(&one.run) && may_go(one);
         self.remove_owned(engine, is_left).await
+    }
+
+    /// Tells images that no checkpoint stands on: that of a fork may stand on the image of a run that is gone. Where it
+    /// can't be told, all are needed.
+    fn unneeded(&self) -> impl Fn(&Owned) -> bool {
+        let needed = layers::images(&self.launch.state_dir).ok();
+        move |one| needed.as_ref().is_some_and(|needed| !needed.contains(&one.id))
+    }
+
+    /// Removes what a driver of this run that was killed had begun to keep: the engine goes on with it alone. The run must
+    /// be the caller's to drive.
+    async fn remove_half_made(&self, engine: &Engine, run: &RunId) {
+        let is_free = self.unneeded();
+        let is_half_made = |one: &Owned| match one.kind {
+            Kind::Image => is_free(one),
+            Kind::Container => one.name.starts_with(picture::FLAT),
+            Kind::Network | Kind::Volume => false,
+        };
+        for line in self.remove_owned(engine, |one| one.run == *run && is_half_made(one)).await {
+            tracing::info!(line, "what was not recorded as a checkpoint");
+        }
     }
 
     async fn remove_owned(&self, engine: &Engine, is_meant: impl Fn(&Owned) -> bool) -> Vec<String> {
@@ -126,7 +146,7 @@ impl Docker {
     pub async fn may_save(&self, name: &str) -> Result<(), SandboxError> {
         saved::check(name)?;
         match self.engine().await {
-            Ok(engine) => saved::may_save(&engine, name).await,
+            Ok(engine) => saved::may_save(&engine, name).await.map(drop),
             // The making of the box says it better.
             Err(_) => Ok(()),
         }
@@ -170,7 +190,10 @@ impl Backend for Docker {
         let Some(record) = ContainerRecord::load(&Dirs::of(&spec.run_dir).all) else {
             return Ok(Found::Gone("no container was made".to_owned()));
         };
-        find::find(&self.engine().await?, spec, record).await
+        let engine = self.engine().await?;
+        let found = find::find(&engine, spec, record).await?;
+        self.remove_half_made(&engine, &spec.run).await;
+        Ok(found)
     }
 
     async fn discard(&self, snapshot: &Snapshot) -> Vec<String> {
@@ -179,7 +202,10 @@ impl Backend for Docker {
 
     async fn forget(&self, run: &RunId) -> Vec<String> {
         match self.engine().await {
-            Ok(engine) => self.remove_owned(&engine, |one| one.run == *run).await,
+            Ok(engine) => {
+                let is_free = self.unneeded();
+                self.remove_owned(&engine, |one| one.run == *run && (one.kind != Kind::Image || is_free(one))).await
+            }
             Err(_) => Vec::new(),
         }
     }

@@ -16,6 +16,7 @@ use super::record::{ContainerRecord, boot};
 use super::running::{Container, Parts, Running};
 use super::shape::{CONTROL_DIR, Dirs, Keep, PROGRAM_DIR, SOCKET, Shape, Way};
 use super::sidecars::Companions;
+use super::token::Starting;
 use crate::domain::{BoxFacts, Capability, SandboxKind};
 use crate::guest::{Client, Welcome};
 use crate::sandbox::changes::{Listing, Maker, OPENED};
@@ -214,6 +215,13 @@ impl Attempt<'_> {
         if self.shape.keep == Keep::Copy && self.brings_workspace {
             self.upload_workspace(container).await?;
         }
+        let starting = Starting {
+            engine: self.engine,
+            container: &container.name,
+            way: self.shape.way,
+            control: &self.shape.dirs.control,
+        };
+        starting.bring(&self.shape.spec.token).await?;
         docker.start_container(&container.name, None).await.map_err(|error| refusal(what, &error))
     }
 

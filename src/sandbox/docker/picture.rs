@@ -3,7 +3,6 @@
 use bollard::models::{ContainerConfig, ContainerCreateBody, ImageConfig};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptions, RemoveImageOptionsBuilder,
-    TagImageOptionsBuilder,
 };
 use futures_util::TryStreamExt as _;
 
@@ -18,6 +17,8 @@ pub(super) const CHECKPOINT_LABEL: &str = "longhaul.checkpoint";
 pub(super) const WORKSPACE_LABEL: &str = "longhaul.workspace";
 /// The label of an image that a person asked for: the run it was made by.
 pub(super) const SAVED_LABEL: &str = "longhaul.saved";
+/// What the names of containers begin with that are there only to make one layer of many.
+pub(super) const FLAT: &str = "longhaul-flat-";
 
 /// What is to be made of a container.
 #[derive(Debug)]
@@ -32,8 +33,6 @@ pub(super) struct Picture<'a> {
     pub(super) tag: &'a str,
     /// Labels; an empty value takes one away that the container has.
     pub(super) labels: &'a [(&'static str, String)],
-    /// Whether the engine holds the container meanwhile.
-    pub(super) pause: bool,
 }
 
 /// An image that was made.
@@ -53,22 +52,30 @@ impl Picture<'_> {
     pub(super) async fn take(&self) -> Result<Made, SandboxError> {
         let docker = &self.engine.docker;
         let what = "cannot keep the container as an image";
+        // An image whose name is refused would be made all the same.
+        if !is_tag(self.tag) {
+            return Err(SandboxError {
+                what: what.to_owned(),
+                because: Some(format!("`{}` can't be an image's tag", self.tag)),
+                hint: None,
+            });
+        }
         let container = docker.inspect_container(self.container, None).await.map_err(|error| refusal(what, &error))?;
         let base = container.image.unwrap_or_default();
         let base = docker.inspect_image(&base).await.map_err(|error| refusal(what, &error))?;
         let mut changes = own_changes(&base.config.clone().unwrap_or_default());
         changes.extend(self.labels.iter().map(|(name, value)| format!("LABEL {name}={}", quoted(value))));
         let changes = changes.join("\n");
-        let options =
-            CommitContainerOptionsBuilder::new().container(self.container).pause(self.pause).changes(&changes).build();
+        // With its name at once: whoever asked may be gone before the engine is done.
+        let options = CommitContainerOptionsBuilder::new()
+            .container(self.container)
+            .repo(self.repo)
+            .tag(self.tag)
+            .pause(true)
+            .changes(&changes)
+            .build();
         let committed = docker.commit_container(options, ContainerConfig::default()).await;
         let id = with_algorithm(committed.map_err(|error| refusal(what, &error))?.id);
-        // Apart from the making, since an image whose name is refused is made all the same.
-        let options = TagImageOptionsBuilder::new().repo(self.repo).tag(self.tag).build();
-        if let Err(error) = docker.tag_image(&id, Some(options)).await {
-            let _ = self.engine.remove_image(&id).await;
-            return Err(refusal(what, &error));
-        }
         let made = docker.inspect_image(&id).await.map_err(|error| refusal(what, &error))?;
         let grown = made.size.unwrap_or(0).saturating_sub(base.size.unwrap_or(0));
         let new_bytes = u64::try_from(grown).unwrap_or(0);
@@ -96,7 +103,7 @@ impl Picture<'_> {
     async fn flatten(&self, id: &str, config: &ImageConfig) -> Result<String, SandboxError> {
         let what = "cannot make one layer of an image's many";
         let docker = &self.engine.docker;
-        let name = format!("longhaul-flat-{}", self.tag.to_lowercase());
+        let name = format!("{FLAT}{}", self.tag.to_lowercase());
         let labels = self.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         let body = ContainerCreateBody {
             image: Some(id.to_owned()),
@@ -176,7 +183,9 @@ fn all_changes(config: &ImageConfig) -> Vec<String> {
     let labels = config.labels.iter().flatten();
     changes.extend(labels.map(|(name, value)| format!("LABEL {}={}", quoted(name), quoted(value))));
     changes.extend(config.exposed_ports.iter().flatten().map(|port| format!("EXPOSE {port}")));
-    changes.extend(config.volumes.iter().flatten().map(|path| format!("VOLUME {}", words(Some(&[path.clone()])))));
+    changes.extend(
+        config.volumes.iter().flatten().map(|path| format!("VOLUME {}", words(Some(std::slice::from_ref(path))))),
+    );
     changes.extend(config.stop_signal.iter().map(|signal| format!("STOPSIGNAL {signal}")));
     changes
 }
@@ -200,6 +209,12 @@ fn quoted(value: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// Whether engines take it as the tag of an image.
+pub(super) fn is_tag(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    text.len() <= 128 && text.chars().all(inner) && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// Podman tells ids without the algorithm.
@@ -236,6 +251,11 @@ mod tests {
         assert_eq!(quoted("/var/lib:x-1"), "/var/lib:x-1");
         assert_eq!(quoted("a $HOME \"b\" \\"), "\"a \\$HOME \\\"b\\\" \\\\\"");
         assert_eq!(quoted(""), "");
+    }
+
+    #[test]
+    fn tags_are_told_from_other_words() {
+        assert!(is_tag("ab-k1-7") && is_tag("_1.0") && !is_tag("-k1") && !is_tag("") && !is_tag("a:b"));
     }
 
     #[test]

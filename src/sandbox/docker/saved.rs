@@ -1,7 +1,7 @@
 //! A box kept as an image under a name that a person chose.
 
 use super::engine::{Engine, RUN_LABEL, STATE_LABEL, refusal, status};
-use super::picture::{CHECKPOINT_LABEL, Picture, SAVED_LABEL, WORKSPACE_LABEL};
+use super::picture::{CHECKPOINT_LABEL, Picture, SAVED_LABEL, WORKSPACE_LABEL, is_tag, remove_checkpoint};
 use super::running::Running;
 use super::shape::{DRIVER_LABEL, Keep};
 use crate::sandbox::{SandboxError, SavedImage};
@@ -24,11 +24,10 @@ impl Name {
         let part = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*";
         let host = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]+)?/)?";
         let repo_fits = regex::Regex::new(&format!("^{host}{part}(?:/{part})*$")).expect("a fixed expression");
-        let tag_fits = regex::Regex::new(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$").expect("a fixed expression");
         if text.contains('@') {
             return Err("a digest is what the engine gives".to_owned());
         }
-        if repo.len() > 255 || !repo_fits.is_match(repo) || !tag_fits.is_match(tag) {
+        if repo.len() > 255 || !repo_fits.is_match(repo) || !is_tag(tag) {
             return Err("names are of lower-case letters and digits, such as `team/tool:1`".to_owned());
         }
         if repo == "longhaul" || repo.starts_with("longhaul/") || repo.starts_with("longhaul-tmux") {
@@ -54,20 +53,20 @@ pub(super) fn check(name: &str) -> Result<(), SandboxError> {
     read(name).map(drop)
 }
 
-/// Says why no image of this name may be made.
+/// Says why no image of this name may be made; the id of the one that has it, where that is one of ours.
 ///
 /// # Errors
 /// [`SandboxError`]: no name for an image, or the name of an image that was not made by us.
-pub(super) async fn may_save(engine: &Engine, name: &str) -> Result<(), SandboxError> {
+pub(super) async fn may_save(engine: &Engine, name: &str) -> Result<Option<String>, SandboxError> {
     let Name { repo, tag } = read(name)?;
     let there = match engine.docker.inspect_image(&format!("{repo}:{tag}")).await {
         Ok(there) => there,
-        Err(error) if status(&error) == Some(404) => return Ok(()),
+        Err(error) if status(&error) == Some(404) => return Ok(None),
         Err(error) => return Err(refusal(&format!("cannot look up the image `{name}`"), &error)),
     };
     let labels = there.config.and_then(|config| config.labels).unwrap_or_default();
     if labels.get(SAVED_LABEL).is_some_and(|run| !run.is_empty()) {
-        return Ok(());
+        return Ok(there.id);
     }
     Err(SandboxError {
         what: format!("the image `{name}` is there already"),
@@ -79,7 +78,7 @@ pub(super) async fn may_save(engine: &Engine, name: &str) -> Result<(), SandboxE
 impl Running {
     /// Keeps the container as an image that knows nothing of the run but its label.
     pub(super) async fn save_as(&self, name: &str) -> Result<SavedImage, SandboxError> {
-        may_save(self.engine(), name).await?;
+        let former = may_save(self.engine(), name).await?;
         let Name { repo, tag } = read(name)?;
         let labels = [
             (SAVED_LABEL, self.origin().run.to_string()),
@@ -95,13 +94,17 @@ impl Running {
             repo: &repo,
             tag: &tag,
             labels: &labels,
-            pause: true,
         };
         let mut left_out = self.left_out().await?;
         if self.record().keep == Keep::Overlay {
             left_out.push(format!("the workspace {}", self.workspace()));
         }
-        Ok(SavedImage { id: picture.take().await?.id, left_out })
+        let id = picture.take().await?.id;
+        if let Some(former) = former.filter(|former| *former != id) {
+            // Without its name nobody looks for it any more.
+            let _ = remove_checkpoint(self.engine(), &former).await;
+        }
+        Ok(SavedImage { id, left_out })
     }
 }
 

@@ -169,7 +169,7 @@ impl Shape<'_> {
 
     fn setup(&self) -> String {
         let setup = GuestSetup {
-            token: self.spec.token.clone(),
+            token: String::new(),
             control: Control::Path(Path::new(CONTROL_DIR).join(SOCKET)),
             runtime_dir: PathBuf::from(RUNTIME_DIR),
             program: self.program.to_vec(),

@@ -17,8 +17,6 @@ use crate::sandbox::launch::wire::Layer;
 use crate::sandbox::layers::{Kept, Parts, Store, Taking, now_ns};
 use crate::sandbox::{Sandbox as _, SandboxError, SnapshotWish};
 
-/// How long the box gets to end in order before its last files are kept.
-const ENDING: Duration = Duration::from_secs(10);
 /// A guest lets everything go on by itself after half a minute; what is asked of the engine later than this comes too
 /// late.
 const HELD_FOR_SURE: Duration = Duration::from_secs(25);
@@ -44,12 +42,10 @@ struct Taken {
 }
 
 impl Running {
-    /// Keeps the container as an image and its workspace as a layer.
+    /// Keeps the container as an image and its workspace as a layer. The box goes on even where it is its last: ended, it
+    /// could not go on where its files can't be kept, and an image takes as long to make of it.
     pub(super) async fn take_snapshot(&self, wish: &SnapshotWish) -> Result<Snapshot, SandboxError> {
         let began = Instant::now();
-        if wish.last {
-            self.end(ENDING).await;
-        }
         let mut left_out = self.left_out().await?;
         let is_overlay = self.record().keep == Keep::Overlay;
         let taken = match is_overlay {
@@ -75,10 +71,7 @@ impl Running {
     async fn image_alone(&self, wish: &SnapshotWish) -> Result<Taken, SandboxError> {
         let began = Instant::now();
         let made = self.picture_of(wish).await?;
-        let consistency = match wish.last {
-            true => Consistency::Stopped,
-            false => Consistency::Frozen { by: "container pause".to_owned(), held_ms: millis(began.elapsed()) },
-        };
+        let consistency = Consistency::Frozen { by: "container pause".to_owned(), held_ms: millis(began.elapsed()) };
         Ok(Taken { made, kept: Kept::default(), consistency })
     }
 
@@ -93,12 +86,12 @@ impl Running {
         let rootful = rustix::process::geteuid().is_root();
         let guest = self.guest();
         // What is mapped now and let go before the box is held may have been changed without a trace.
-        let mut mapped = if wish.last { Vec::new() } else { guest.mapped().await.map_err(|error| not_held(&error))? };
+        let mut mapped = guest.mapped().await.map_err(|error| not_held(&error))?;
         let begun = blocking(move || Taking::begin(&store, &name, &parts, rootful, last.as_deref())).await?;
-        let hold = if wish.last { None } else { Some(guest.freeze().await.map_err(|error| not_held(&error))?) };
+        let hold = guest.freeze().await.map_err(|error| not_held(&error))?;
         let since = Instant::now();
         let held_ns = now_ns();
-        mapped.extend(hold.iter().flat_map(|hold| hold.mapped.clone()));
+        mapped.extend(hold.mapped.iter().cloned());
         let taken = async {
             let taking = blocking(move || {
                 let mut taking = begun;
@@ -109,19 +102,14 @@ impl Running {
             Ok::<_, SandboxError>((taking, in_time, self.picture_of(wish).await?))
         };
         let taken = taken.await;
-        if let Some(hold) = &hold {
-            // The guest ends the hold by itself where it can't be told.
-            let _ = guest.thaw(hold.hold).await;
-        }
+        // The guest ends the hold by itself where it can't be told.
+        let _ = guest.thaw(hold.hold).await;
         let held_ms = millis(since.elapsed());
         let (taking, in_time, made) = taken?;
-        let consistency = match hold {
-            None => Consistency::Stopped,
-            Some(hold) => match (hold.moving, in_time) {
-                (Some(why), _) => Consistency::Unfrozen { why },
-                (None, true) => Consistency::Frozen { by: "signals and container pause".to_owned(), held_ms },
-                (None, false) => Consistency::Unfrozen { why: "the box was not held long enough".to_owned() },
-            },
+        let consistency = match (hold.moving, in_time) {
+            (Some(why), _) => Consistency::Unfrozen { why },
+            (None, true) => Consistency::Frozen { by: "signals and container pause".to_owned(), held_ms },
+            (None, false) => Consistency::Unfrozen { why: "the box was not held long enough".to_owned() },
         };
         let beside = [OPENED, LIST].map(|name| self.dirs().all.join(name));
         match blocking(move || taking.finish(&beside, held_ns)).await {
@@ -167,7 +155,6 @@ impl Running {
             repo: &repo,
             tag: &wish.layer,
             labels: &labels,
-            pause: !wish.last,
         };
         picture.take().await
     }
