@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and stops at what it did not expect")]
 
+#[expect(dead_code, reason = "boxes are made by the program itself")]
 mod ground;
 #[path = "ground/times.rs"]
 mod times;

@@ -68,7 +68,7 @@ impl Driver {
         };
         let returned = if ends { Return::none() } else { find(&past, &parts).await? };
         let left = left_open(&past, &parts, &returned, asks).await?;
-        Self::go_on(past, parts, Beginning { entries, asked, notes, returned, left }).await
+        Box::pin(Self::go_on(past, parts, Beginning { entries, asked, notes, returned, left })).await
     }
 
     async fn go_on(past: Past, parts: Parts, beginning: Beginning) -> Result<Self, Trouble> {
@@ -196,7 +196,15 @@ async fn find(past: &Past, parts: &Parts) -> Result<Return, Trouble> {
                 false => return Err(not_removed(past.state.spec().run.clone(), left)),
             }
         }
-        FoundBench::Alive(bench) => return Ok(Return { found: BoxReturn::Adopted, why: None, bench: Some(bench) }),
+        FoundBench::Alive(bench) => {
+            // One that was started again for a driver that came to no word of it.
+            let is_another = past.sandbox.as_ref().is_some_and(|facts| facts.id != bench.facts().id);
+            let (found, why) = match is_another {
+                false => (BoxReturn::Adopted, None),
+                true => (BoxReturn::Restarted, Some("it had ended, and was started again since".to_owned())),
+            };
+            return Ok(Return { found, why, bench: Some(bench) });
+        }
         FoundBench::Restarted(bench, why) => {
             return Ok(Return { found: BoxReturn::Restarted, why: Some(why), bench: Some(bench) });
         }

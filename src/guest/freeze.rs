@@ -204,7 +204,7 @@ struct Look {
 
 /// Whether a child of the guest has not become its own program yet.
 fn is_unborn(pid: i32) -> bool {
-    let words = |of: &str| std::fs::read(format!("/proc/{of}/cmdline")).unwrap_or_default();
+    let words = |of: &str| fs::read(format!("/proc/{of}/cmdline")).unwrap_or_default();
     let own = words("self");
     !own.is_empty() && words(&pid.to_string()) == own
 }

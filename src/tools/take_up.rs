@@ -60,9 +60,15 @@ enum Fate {
 }
 
 impl Left {
-    /// Whether what ran in the box then is known to this box.
+    /// Whether the files are those that the call worked on.
     fn is_same_box(&self) -> bool {
         matches!(self.found, BoxReturn::Adopted | BoxReturn::Restarted)
+    }
+
+    /// Whether the box must know of the call if it was ever begun. Its records are not synced: where the machine went down,
+    /// those of the last moments may have gone with it.
+    fn is_known_if_begun(&self) -> bool {
+        self.found == BoxReturn::Adopted
     }
 }
 
@@ -118,7 +124,7 @@ impl Workbench {
             | Action::Finish(_) => return Ok(false),
         }
         Ok(match self.look_up(names.work).await.map_err(WorkbenchError::Gone)? {
-            None => !left.is_same_box(),
+            None => !left.is_known_if_begun(),
             Some(report) => matches!(report.state, ReportState::Ended { exit: None, .. }),
         })
     }
@@ -141,7 +147,7 @@ impl Workbench {
 
     async fn of_command(&self, args: &shell::Args, names: CallNames<'_>, left: &Left) -> Result<Fate, TerminalError> {
         let Some(report) = self.look_up(names.work).await? else {
-            return Ok(match left.is_same_box() {
+            return Ok(match left.is_known_if_begun() {
                 true => Fate::Open,
                 false => Fate::Doubtful(String::new()),
             });

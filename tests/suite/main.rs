@@ -41,6 +41,8 @@ mod recorded;
 mod replay;
 mod responses;
 mod resume;
+mod resume_again;
+mod resume_lost;
 mod sandbox_contract;
 mod sandbox_docker;
 mod sandbox_local;

@@ -13,7 +13,7 @@ use crate::stage::{Ran, Stage};
 
 /// Waits for a condition, which must come about within half a minute.
 #[track_caller]
-fn soon(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn soon(what: &str, condition: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(Instant::now() < until, "{what} does not come about");
@@ -22,24 +22,24 @@ fn soon(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// A run that is being driven.
-struct Driven {
-    program: Child,
+pub(crate) struct Driven {
+    pub(crate) program: Child,
 }
 
 impl Driven {
-    fn start(stage: &Stage, server: &ModelServer, args: &[&str]) -> Self {
+    pub(crate) fn start(stage: &Stage, server: &ModelServer, args: &[&str]) -> Self {
         let mut program = stage.asking(server, args);
         Self { program: program.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap() }
     }
 
     /// Kills the driver, and nothing else.
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.program.kill().unwrap();
         self.program.wait().unwrap();
     }
 }
 
-fn has_event(stage: &Stage, wanted: impl Fn(&Value) -> bool) -> bool {
+pub(crate) fn has_event(stage: &Stage, wanted: impl Fn(&Value) -> bool) -> bool {
     let Ok(runs) = std::fs::read_dir(stage.state().join("runs")) else { return false };
     let Some(run) = runs.flatten().next() else { return false };
     let journal = std::fs::read_to_string(run.path().join("journal.jsonl")).unwrap_or_default();
@@ -47,32 +47,32 @@ fn has_event(stage: &Stage, wanted: impl Fn(&Value) -> bool) -> bool {
     events.map(|entry| entry["event"].clone()).any(|event| wanted(&event))
 }
 
-fn is(kind: &'static str) -> impl Fn(&Value) -> bool {
+pub(crate) fn is(kind: &'static str) -> impl Fn(&Value) -> bool {
     move |event| event["type"] == kind
 }
 
-fn resume(stage: &Stage, server: &ModelServer, args: &[&str]) -> Ran {
+pub(crate) fn resume(stage: &Stage, server: &ModelServer, args: &[&str]) -> Ran {
     Ran::of(&stage.asking(server, &[&["resume"], args].concat()).output().unwrap())
 }
 
-fn nothing_is_left(stage: &Stage) {
+pub(crate) fn nothing_is_left(stage: &Stage) {
     let run = stage.run_dir().file_name().unwrap().to_str().unwrap().to_owned();
     let run = longhaul::domain::RunId::new(run).unwrap();
     assert_eq!(traces(&stage.state(), &run), Vec::<String>::new());
 }
 
 /// The command waits for this file of the project, which the box sees through.
-fn go(stage: &Stage) -> PathBuf {
+pub(crate) fn go(stage: &Stage) -> PathBuf {
     stage.project().join("go")
 }
 
-fn until_go(go: &Path) -> String {
+pub(crate) fn until_go(go: &Path) -> String {
     format!("while [ ! -e {} ]; do sleep 0.02; done", go.display())
 }
 
-const BIND: [&str; 4] = ["--sandbox", "local", "--workspace", "bind"];
+pub(crate) const BIND: [&str; 4] = ["--sandbox", "local", "--workspace", "bind"];
 
-fn goal(words: &'static str) -> Vec<&'static str> {
+pub(crate) fn goal(words: &'static str) -> Vec<&'static str> {
     [&["do", words][..], &BIND].concat()
 }
 
