@@ -32,8 +32,10 @@ use memory::rss_kib;
 use sessions::options;
 use times::Times;
 
-/// The arguments of the call that every step makes.
-const TRUE: &str = r#"{"command": "true"}"#;
+/// The arguments of the call that a step makes: each another, since a run of the same calls is taken for a circle.
+fn true_of(nth: usize) -> String {
+    format!("{{\"command\": \"true {nth:06}\"}}")
+}
 
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -93,7 +95,7 @@ struct Server {
 
 impl Server {
     /// `call` names the tool and its arguments for the nth request, from 0.
-    fn start(call: impl Fn(usize) -> (&'static str, &'static str) + Send + Sync + 'static) -> Self {
+    fn start(call: impl Fn(usize) -> (&'static str, String) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
@@ -109,7 +111,7 @@ impl Server {
     }
 }
 
-fn serve(stream: &TcpStream, seen: &Mutex<Vec<Seen>>, call: &dyn Fn(usize) -> (&'static str, &'static str)) {
+fn serve(stream: &TcpStream, seen: &Mutex<Vec<Seen>>, call: &dyn Fn(usize) -> (&'static str, String)) {
     stream.set_nodelay(true).unwrap();
     let mut reader = BufReader::with_capacity(1 << 20, stream);
     let mut body = Vec::new();
@@ -148,7 +150,7 @@ fn serve(stream: &TcpStream, seen: &Mutex<Vec<Seen>>, call: &dyn Fn(usize) -> (&
 async fn bare_loop(kind: SandboxKind, dir: &Path, sizes: &[usize]) -> Times {
     let sandbox = backend(kind, dir).create(&spec(kind, dir, Limits::default())).await.unwrap();
     let terminal = Terminal::new(sandbox.guest().clone(), options(dir));
-    let server = Server::start(|_| ("shell", TRUE));
+    let server = Server::start(|nth| ("shell", true_of(nth)));
     let client = reqwest::Client::new();
     let url = format!("{}/chat/completions", server.url);
     let mut times = Vec::new();
@@ -180,10 +182,10 @@ fn whole_loop(kind: SandboxKind, dir: &Path, steps: usize) -> Whole {
     let (shared_rss, shared_pid) = (Arc::clone(&rss), Arc::clone(&pid));
     let server = Server::start(move |nth| {
         if nth <= steps {
-            return ("shell", TRUE);
+            return ("shell", true_of(nth));
         }
         *shared_rss.lock().unwrap() = rss_kib(*shared_pid.lock().unwrap());
-        ("finish", r#"{"summary": "done"}"#)
+        ("finish", r#"{"summary": "done"}"#.to_owned())
     });
     let mut agent = Command::new(AGENT);
     agent.args(["do", "repeat", "--max-turns", "100000"]).current_dir(dir.join("project"));

@@ -14,14 +14,14 @@
 //! | `journal` | domain clock telemetry | events on disk: chained, in order, by run; blobs; store of runs |
 //! | `report` | domain | events turned into what people and programs read: live, timeline, jsonl, markdown, cast |
 //! | `model` | domain clock | one trait and whoever answers: openai-compatible, scripted; retry |
-//! | `recovery` | domain | later: classify a failure, confidence from evidence, what next, loop detection |
+//! | `recovery` | domain | pure: steps that go round in a circle |
 //! | `policy` | domain | effect classes: what may be repeated, what must be asked, what deserves a checkpoint first |
 //! | `guest` | domain process | the supervisor inside the box: PTYs, logs, exits; its wire protocol |
 //! | `sandbox` | domain process guest | the box: docker/podman, local namespaces, host |
 //! | `terminal` | domain clock guest | sessions, screen rendering, jobs, waits |
 //! | `context` | domain model | what the model sees of the past: prompts, history |
 //! | `tools` | domain clock guest sandbox terminal | what the model may do: one file per tool, one registry |
-//! | `agent` | domain clock journal model context tools policy | the loop |
+//! | `agent` | domain clock journal model context tools policy recovery | the loop |
 //! | `workflow` | domain clock journal recovery policy agent | later: definition, graph, stages, results |
 //! | `cli` | all | arguments in, wiring, words and exit code out |
 
@@ -36,6 +36,7 @@ pub mod journal;
 pub mod model;
 pub mod policy;
 pub mod process;
+pub mod recovery;
 pub mod report;
 pub mod sandbox;
 pub mod telemetry;

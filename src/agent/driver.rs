@@ -223,6 +223,7 @@ impl Driver {
                 self.note(Event::ToolEnded { call_id, outcome })?;
             }
             Step::Nudge => self.nudge()?,
+            Step::TellCircle { what, told } => self.tell_circle(&what, told)?,
             Step::AwaitPerson => {
                 self.commit()?;
                 match self.around.next_turn().await {
@@ -286,6 +287,15 @@ impl Driver {
             checks => format!("its {checks} checks have not run"),
         };
         let text = Prompt::Continue.render(&[("open", &open)]).expect("the template is fixed and tested");
+        self.note(Event::HarnessSaid { text }).map(drop)
+    }
+
+    fn tell_circle(&mut self, what: &str, told: u32) -> Result<(), Trouble> {
+        let more = match told {
+            0 => "",
+            _ => "You were told so before; if it goes on, the run ends and a person is asked.",
+        };
+        let text = Prompt::Stuck.render(&[("what", what), ("more", more)]).expect("the template is fixed and tested");
         self.note(Event::HarnessSaid { text }).map(drop)
     }
 

@@ -7,11 +7,14 @@ use crate::domain::{
     BoxReturn, CheckResult, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs, NoticeKind, Outcome, RunMode,
     RunSpec, Spent, Status, ToolCall, Verdict,
 };
+use crate::recovery::Circles;
 
 /// How often a model may claim to be done before failed checks end the run.
 pub const MAX_CHECK_ROUNDS: u32 = 3;
 /// How many answers in a row may consist of malformed calls.
 const MAX_MALFORMED_ANSWERS: u32 = 3;
+/// How often a model that goes round in a circle is told so before the run ends.
+const MAX_CIRCLES: u32 = 2;
 /// How often in a row the model is asked to go on when it stops talking tools.
 const MAX_NUDGES: u32 = 1;
 
@@ -25,6 +28,13 @@ pub enum Step {
     },
     /// Run these calls and note an outcome for each, in this order.
     RunCalls(Vec<ToolCall>),
+    /// Tell the model that it goes round in a circle.
+    TellCircle {
+        /// What goes round, in words.
+        what: String,
+        /// How often it was told so lately.
+        told: u32,
+    },
     /// Run a check.
     RunCheck {
         /// Index into the checks.
@@ -110,6 +120,7 @@ pub struct State {
     last_text: String,
     jobs: Jobs,
     checkpoints: Checkpoints,
+    circles: Circles,
     spent: Spent,
     warned: bool,
     stop: Option<(ExitReason, String)>,
@@ -140,6 +151,7 @@ impl State {
             last_text: String::new(),
             jobs: Jobs::default(),
             checkpoints: Checkpoints::default(),
+            circles: Circles::default(),
             spent: Spent::default(),
             warned: false,
             stop: None,
@@ -222,6 +234,7 @@ impl State {
     pub fn apply(&mut self, entry: &Entry) {
         self.jobs.apply(entry);
         self.checkpoints.apply(entry);
+        self.circles.apply(entry);
         match &entry.event {
             Event::UserSaid { .. } => {
                 self.floor = Floor::Model;
@@ -430,7 +443,15 @@ impl State {
         if let Some(why) = self.spec.budget.exhausted(&self.spent) {
             return self.end(Verdict::Stopped, ExitReason::Budget, why);
         }
-        Step::AskModel { turn: self.turn + 1 }
+        match self.circles.found() {
+            None => Step::AskModel { turn: self.turn + 1 },
+            Some(circle) if circle.told < MAX_CIRCLES => Step::TellCircle { what: circle.what, told: circle.told },
+            Some(_) if self.spec.mode == RunMode::Chat => Step::AwaitPerson,
+            Some(circle) => {
+                let why = format!("the model is stuck: {}, after it was told so {} times", circle.what, circle.told);
+                self.end(Verdict::Blocked, ExitReason::NeedsHuman, why)
+            }
+        }
     }
 
     /// The model's last words are an answer only where it came to an end by itself.

@@ -23,6 +23,8 @@ pub enum Prompt {
     Resumed,
     /// The run is a fork of another.
     Forked,
+    /// The model goes round in a circle.
+    Stuck,
 }
 
 /// A template and its values do not fit each other.
@@ -54,7 +56,7 @@ pub enum PromptError {
 
 impl Prompt {
     /// All templates.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::System,
         Self::Goal,
         Self::Chat,
@@ -64,6 +66,7 @@ impl Prompt {
         Self::State,
         Self::Resumed,
         Self::Forked,
+        Self::Stuck,
     ];
 
     /// The file name without ending.
@@ -78,6 +81,7 @@ impl Prompt {
             Self::State => "state",
             Self::Resumed => "resumed",
             Self::Forked => "forked",
+            Self::Stuck => "stuck",
         }
     }
 
@@ -93,6 +97,7 @@ impl Prompt {
             Self::State => include_str!("../../prompts/state.md"),
             Self::Resumed => include_str!("../../prompts/resumed.md"),
             Self::Forked => include_str!("../../prompts/forked.md"),
+            Self::Stuck => include_str!("../../prompts/stuck.md"),
         }
     }
 

@@ -22,6 +22,9 @@ pub fn call_line(call: &ToolCall) -> String {
     if let ("wait", Some(Value::Object(members))) = (call.name.as_str(), &arguments) {
         return visible(&wait_words(members)).into_owned();
     }
+    if let (Some(what), Some(Value::Object(members))) = (text("do"), &arguments) {
+        return visible(&done_words(&call.name, what, members)).into_owned();
+    }
     if call.name == "finish" && text("summary").is_some() {
         return call.name.clone();
     }
@@ -30,6 +33,18 @@ pub fn call_line(call: &ToolCall) -> String {
         _ => super::style::one_line(&call.arguments, 200).into_owned(),
     };
     visible(format!("{} {arguments}", call.name).trim_end()).into_owned()
+}
+
+/// `checkpoint restore before-training`, `container logs db, lines 50`: words as they are, numbers with their names.
+fn done_words(tool: &str, what: &str, members: &serde_json::Map<String, Value>) -> String {
+    let mut words = format!("{tool} {what}");
+    for (name, value) in members.iter().filter(|(name, value)| *name != "do" && !value.is_null()) {
+        match value {
+            Value::String(text) => words.push_str(&format!(" {text}")),
+            other => words.push_str(&format!(", {name} {}", inner(other))),
+        }
+    }
+    super::style::one_line(&words, 200).into_owned()
 }
 
 /// `wait for the end of j1 or j2; port 8000; at most 4 h; expected 6 h`.
@@ -96,6 +111,9 @@ mod tests {
         assert_eq!(line("wait", wait), "wait for the end of j1 or j2; port 80; at most 4 h; expected 1 min 30 s");
         assert_eq!(line("wait", r#"{"deadline_s":60,"exit":["j1"]}"#), "wait for the end of j1; at most 1 min");
         assert_eq!(line("wait", r#"{"expected_s":60}"#), "wait for the end of any job; expected 1 min");
+        assert_eq!(line("checkpoint", r#"{"do":"restore","checkpoint":"k2"}"#), "checkpoint restore k2");
+        assert_eq!(line("checkpoint", r#"{"do":"list","checkpoint":null}"#), "checkpoint list");
+        assert_eq!(line("container", r#"{"do":"logs","name":"db","lines":50}"#), "container logs db, lines 50");
         assert_eq!(line("\u{1b}x", "{}"), "\\ex");
     }
 }

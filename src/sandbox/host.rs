@@ -45,7 +45,7 @@ impl Backend for Host {
             return Ok(Found::Gone("nothing of the run works on the host itself".to_owned()));
         };
         let why = match take_charge(&dir, spec, record.clone(), SandboxKind::Host).await? {
-            Life::Answers(running) => return Ok(Found::Alive(Box::new(running))),
+            Life::Answers(running) => return Ok(Found::Alive(running)),
             Life::Ended(why) => why,
         };
         let left = record.clear(&dir).await.left;

@@ -122,3 +122,19 @@ fn a_deadline_ends_a_run_and_one_that_has_passed_begins_none() {
     let (_, both) = limited(&server, &["--deadline", "18:00", "--max-time", "1h"]);
     assert!(both.exits_with(2).stderr.contains("cannot be used with"));
 }
+
+#[test]
+fn a_run_that_its_budget_stopped_goes_on_with_a_larger_one() {
+    let mut nth = 0;
+    let server = ModelServer::replying(move |_| {
+        nth += 1;
+        if nth < 7 { shell(&format!("echo {nth} >> steps; wc -l < steps")) } else { finish("seven") }
+    });
+    let (stage, first) = limited(&server, &["--max-tokens", "500", "--check", "test $(wc -l < steps) = 6"]);
+    first.exits_with(5);
+    assert_eq!(server.requests().len(), 5);
+    let mut program = stage.asking(&server, &["resume", "last", "--max-tokens", "5000"]);
+    let second = Ran::of(&program.output().unwrap()).exits_with(0);
+    assert_eq!(server.requests().len(), 7, "{}", second.stderr);
+    stage.verifies();
+}

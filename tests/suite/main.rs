@@ -56,6 +56,7 @@ mod snapshots_docker;
 mod snapshots_local;
 mod stage;
 mod story;
+mod stuck;
 mod terminal;
 mod tmux_image;
 mod tmux_tool;

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use longhaul::domain::{Entry, Event, ExitReason, Verdict};
+use longhaul::domain::{AskedNew, BoxReturn, Entry, Event, ExitReason, Verdict};
 use longhaul::journal::{
     AppendError, Disk, DiskFile, Heartbeat, Holder, LockError, Recorder, ReopenError, RunDir, RunStore, SystemDisk,
     verify,
@@ -245,7 +245,10 @@ fn after_a_power_failure_every_acknowledged_entry_is_there_and_nothing_else_than
             assert_eq!(found, told[..found.len()], "{until} {luck:?}");
             match reopened {
                 Ok(mut reopened) => {
-                    reopened.recorder.append(Event::HarnessSaid { text: "go on".into() }).unwrap();
+                    let (epoch, away_ms, found_box) = (reopened.recorder.epoch(), 1, BoxReturn::Lost);
+                    let (notes, asked) = (Vec::new(), AskedNew::default());
+                    let resumed = Event::RunResumed { epoch, away_ms, found: found_box, notes, asked };
+                    reopened.recorder.append(resumed).unwrap();
                     let problems = if found.is_empty() { Vec::new() } else { verify(run.path()).unwrap().problems };
                     assert_eq!(problems, [], "{until} {luck:?}");
                 }

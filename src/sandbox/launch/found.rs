@@ -13,7 +13,7 @@ use crate::sandbox::{BoxSpec, SandboxError, leave_token};
 /// How the first process of a box stands.
 pub(in crate::sandbox) enum Life {
     /// It is alive, and its guest answers.
-    Answers(Running),
+    Answers(Box<Running>),
     /// It has ended, as far as it ever began. Why, in words.
     Ended(String),
 }
@@ -43,7 +43,7 @@ pub(in crate::sandbox) async fn take_charge(
     let _ = leave_token(&spec.run_dir, &record.token);
     let facts = record.facts.clone().unwrap_or_else(|| bare_facts(spec, &record, kind));
     let groups = record.groups.clone();
-    Ok(Life::Answers(Running::new(facts, client, dir.to_owned(), record, groups, None)))
+    Ok(Life::Answers(Box::new(Running::new(facts, client, dir.to_owned(), record, groups, None))))
 }
 
 fn why_ended(process: &Identity) -> String {

@@ -278,7 +278,7 @@ mod tests {
     fn in_a_split_tree_the_layers_at_and_below_the_workspace_are_kept() {
         let layers =
             vec![layer("/", "root"), layer("/home", "m1"), layer("/home/ada/project/data", "m2"), layer("/usr", "m3")];
-        let record = record(layers.clone());
+        let record = record(layers);
         let kept: Vec<_> = record.kept().map(|layer| layer.key.as_str()).collect();
         assert_eq!(kept, ["m1", "m2"]);
     }

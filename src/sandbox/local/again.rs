@@ -21,7 +21,7 @@ pub(super) async fn find(launch: Launch, spec: BoxSpec) -> Result<Found, Sandbox
     let (record, why) = match Record::load(&dir) {
         Some(record) if record.uncontained => return Ok(Found::Gone("the run has no box of its own".to_owned())),
         Some(record) => match take_charge(&dir, &spec, record.clone(), SandboxKind::Local).await? {
-            Life::Answers(running) => return Ok(Found::Alive(Box::new(running))),
+            Life::Answers(running) => return Ok(Found::Alive(running)),
             Life::Ended(why) => (record, why),
         },
         None => match KeptList::load(&dir) {

@@ -230,7 +230,10 @@ fn unpacked(file: std::fs::File) -> mpsc::Receiver<Unpacked> {
     receiver
 }
 
-fn entry_of(entry: tar::Entry<'_, std::fs::File>) -> io::Result<Option<(PathBuf, u32, Option<Vec<u8>>)>> {
+/// A path, its mode, and its content; None for the content of what has none.
+type Unpacked = (PathBuf, u32, Option<Vec<u8>>);
+
+fn entry_of(entry: tar::Entry<'_, std::fs::File>) -> io::Result<Option<Unpacked>> {
     if entry.header().entry_type().is_dir() {
         return Ok(None);
     }

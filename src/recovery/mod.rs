@@ -1,0 +1,5 @@
+//! What a run can learn from how it has gone so far. Pure: folds over its entries, no clock, no I/O, no model.
+
+mod circles;
+
+pub use circles::{Circle, Circles};
