@@ -126,6 +126,7 @@ fn killed_at(call: &str, nth: usize) -> Point {
     Point::Killed
 }
 
+#[expect(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
 fn can_trace() -> bool {
     let traced = Command::new("strace").args(["-f", "-qqq", "-b", "execve", "-o", "/dev/null", "true"]).output();
     let can = traced.is_ok_and(|out| Ran::of(&out).code == 0);
@@ -136,6 +137,7 @@ fn can_trace() -> bool {
     can
 }
 
+#[expect(clippy::print_stderr, reason = "how many points there were belongs to the result")]
 #[test]
 fn a_driver_that_is_killed_at_a_system_call_is_followed_by_one_that_brings_the_run_to_the_same_end() {
     if !can_trace() {

@@ -205,10 +205,10 @@ fn spooled(mut file: std::fs::File) -> impl futures_util::Stream<Item = io::Resu
 }
 
 /// A path below the one that was asked for, its mode, and its content where it is a regular file.
-type Unpacked = io::Result<(PathBuf, u32, Option<Vec<u8>>)>;
+type Unpacked = (PathBuf, u32, Option<Vec<u8>>);
 
 /// The entries of a tar that are no directories, read on a thread of their own.
-fn unpacked(file: std::fs::File) -> mpsc::Receiver<Unpacked> {
+fn unpacked(file: std::fs::File) -> mpsc::Receiver<io::Result<Unpacked>> {
     let (sender, receiver) = mpsc::channel(2);
     tokio::task::spawn_blocking(move || {
         let mut archive = tar::Archive::new(file);
@@ -229,9 +229,6 @@ fn unpacked(file: std::fs::File) -> mpsc::Receiver<Unpacked> {
     });
     receiver
 }
-
-/// A path, its mode, and its content; None for the content of what has none.
-type Unpacked = (PathBuf, u32, Option<Vec<u8>>);
 
 fn entry_of(entry: tar::Entry<'_, std::fs::File>) -> io::Result<Option<Unpacked>> {
     if entry.header().entry_type().is_dir() {
