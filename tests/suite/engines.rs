@@ -61,6 +61,34 @@ impl Engine {
     }
 }
 
+/// Removes from both engines whatever was made for runs below a test's state directory, which goes with the test.
+pub(crate) fn clear(state: &Path) {
+    let label = format!("label=longhaul.state={}", state.display());
+    for engine in [DOCKER, PODMAN] {
+        if std::os::unix::net::UnixStream::connect(engine.socket).is_err() {
+            continue;
+        }
+        let said = |words: &[&str]| {
+            let done = Command::new(engine.program).args(words).output();
+            done.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default()
+        };
+        let kinds: [(&[&str], &[&str]); 4] = [
+            (&["ps", "-aq"], &["rm", "-f", "-v"]),
+            (&["network", "ls", "-q"], &["network", "rm"]),
+            (&["volume", "ls", "-q"], &["volume", "rm", "-f"]),
+            (&["images", "-q", "--no-trunc"], &["rmi", "-f"]),
+        ];
+        for (list, remove) in kinds {
+            let found = said(&[list, &["--filter", &label]].concat());
+            // The newest first: an image may stand on an older one.
+            let words: Vec<&str> = found.split_whitespace().collect();
+            if !words.is_empty() {
+                said(&[remove, &words[..]].concat());
+            }
+        }
+    }
+}
+
 /// A project with one file, and a state directory beside it.
 pub(crate) struct Project {
     root: tempfile::TempDir,
@@ -126,6 +154,12 @@ impl Project {
             tmux: false,
             from: None,
         }
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        clear(&self.state());
     }
 }
 

@@ -133,6 +133,17 @@ impl Stage {
     }
 }
 
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let runs = fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten();
+        let journals = runs.filter_map(|run| fs::read_to_string(run.path().join("journal.jsonl")).ok());
+        // Only what an engine may have; a run in any other box leaves nothing there.
+        if journals.into_iter().any(|journal| journal.contains("\"kind\":\"docker\"")) {
+            crate::engines::clear(&self.state());
+        }
+    }
+}
+
 /// Gives a program the variables by which it finds `server`.
 pub(crate) fn with_model(program: &mut Command, server: &ModelServer) {
     program
