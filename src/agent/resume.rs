@@ -12,8 +12,8 @@ use super::state::{State, Step};
 use super::trouble::Trouble;
 use super::work::Bench;
 use crate::domain::{
-    AskedNew, BoxReturn, Effect, Entry, Event, ExitReason, Fate, JobId, Outcome, Progress, RunId, Status, ToolCall,
-    duration_words,
+    AskedNew, BoxReturn, CheckpointReason, Effect, Entry, Event, ExitReason, Fate, JobId, Outcome, Progress, RunId,
+    Status, ToolCall, duration_words,
 };
 use crate::policy::effect_of;
 use crate::tools::{CallNames, Left, Said, Workbench, WorkbenchError};
@@ -149,7 +149,10 @@ impl Driver {
                 Event::RestoreStarted { checkpoint, .. } if is_back => {
                     Some(format!("Restored checkpoint {checkpoint}: the files of the box are those of that moment."))
                 }
-                Event::CheckpointTaken { checkpoint } => Some(format!("Checkpoint {} was taken.", checkpoint.label())),
+                // What is kept before a restore is not yet the restore.
+                Event::CheckpointTaken { checkpoint } if checkpoint.reason == CheckpointReason::Model => {
+                    Some(format!("Checkpoint {} was taken.", checkpoint.label()))
+                }
                 Event::CheckpointDeleted { checkpoint } => Some(format!("Checkpoint {checkpoint} was deleted.")),
                 _ => None,
             });
