@@ -4,7 +4,7 @@
 //! taken and gone back to.
 //!
 //! `strace` kills the driver and nothing else: what it starts is let go as soon as it is another program. A sample of the
-//! points is tried with every run of the suite; `LONGHAUL_KILL_SWEEP=all` tries them all.
+//! points is tried with every run of the suite; `LONGHAUL_KILL_SWEEP=all` tries them all, and with `LONGHAUL_KILL_SWEEP=rename,fdatasync` all of these kinds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -183,12 +183,15 @@ fn a_driver_that_is_killed_at_a_system_call_is_followed_by_one_that_brings_the_r
     if !can_trace() {
         return;
     }
-    let all = std::env::var_os("LONGHAUL_KILL_SWEEP").is_some_and(|which| which == "all");
+    let which = std::env::var("LONGHAUL_KILL_SWEEP").ok();
+    let all = which.is_some();
+    let is_wanted =
+        |call: &str| which.as_ref().is_none_or(|which| which == "all" || which.split(',').any(|one| one == call));
     let begun = Instant::now();
     let (mut points, mut tried) = (0, BTreeMap::new());
     let kinds: Vec<_> =
         [Files::Through, Files::Own].into_iter().flat_map(|files| CALLS.map(|call| (files, call))).collect();
-    let mut done = vec![false; kinds.len()];
+    let mut done: Vec<bool> = kinds.iter().map(|(_, call)| !is_wanted(call)).collect();
     for round in 0.. {
         let nth = if all { round + 1 } else { SPREAD.get(round).copied().unwrap_or(usize::MAX) };
         if nth == usize::MAX || done.iter().all(|&done| done) {
