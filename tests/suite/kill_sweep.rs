@@ -4,7 +4,8 @@
 //! taken and gone back to.
 //!
 //! `strace` kills the driver and nothing else: what it starts is let go as soon as it is another program. A sample of the
-//! points is tried with every run of the suite; `LONGHAUL_KILL_SWEEP=all` tries them all, and with `LONGHAUL_KILL_SWEEP=rename,fdatasync` all of these kinds.
+//! points is tried with every run of the suite; `LONGHAUL_KILL_SWEEP=all` tries them all, `LONGHAUL_KILL_SWEEP=fsync,rename`
+//! all of these kinds.
 
 use std::collections::BTreeMap;
 use std::fs;

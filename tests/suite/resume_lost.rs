@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use crate::engines::{BUSYBOX, DOCKER};
 use crate::goal::{finish, last_result, server_of, shell};
 use crate::model_server::{ModelServer, Reply};
 use crate::resume::{Driven, go, goal, has_event, nothing_is_left, resume, soon, until_go};
@@ -210,4 +211,33 @@ fn a_file_that_was_being_written_is_looked_at() {
             "{tool}: {told}"
         );
     }
+}
+
+#[test]
+fn a_container_that_went_with_its_driver_is_started_again_with_its_files() {
+    if !DOCKER.is_there() {
+        return;
+    }
+    let stage = Stage::new();
+    let server = server_of(vec![
+        shell("echo kept > kept.txt"),
+        job("sleep 1000"),
+        Reply::call("wait", &json!({"all": ["j1"], "deadline_s": 600})),
+        shell("cat kept.txt"),
+        finish("done"),
+    ]);
+    let driven = Driven::start(&stage, &server, &["do", "work", "--image", BUSYBOX]);
+    soon("the wait", || has_event(&stage, |event| event["type"] == "tool_started" && event["call"]["name"] == "wait"));
+    driven.kill();
+    let container = stage.events_of("box_opened")[0]["facts"]["id"].as_str().unwrap().to_owned();
+    assert!(Command::new("docker").args(["kill", &container]).output().unwrap().status.success());
+    resume(&stage, &server, &[]).exits_with(0);
+    assert_eq!(stage.events_of("run_resumed")[0]["found"], "restarted");
+    let ended = stage.events_of("job_ended");
+    assert_eq!((ended.len(), ended[0]["end"].get("exit")), (1, None), "{ended:?}");
+    let told = last_result(&server.requests()[3].body).to_owned();
+    assert!(told.contains("j1"), "{told}");
+    assert!(last_result(&server.requests()[4].body).contains("kept"));
+    stage.verifies();
+    nothing_is_left(&stage);
 }

@@ -32,7 +32,9 @@ pub(in crate::sandbox) async fn take_charge(
         return Ok(Life::Ended("the making of the box had not been finished".to_owned()));
     };
     let Some(held) = process.hold() else { return Ok(Life::Ended(why_ended(process))) };
-    if start::connect(dir).is_err_and(|error| is_absence(&error)) {
+    // Its layers and groups may not be on record yet, and nothing has run in it.
+    let is_half_made = record.facts.is_none() && !record.uncontained;
+    if is_half_made || start::connect(dir).is_err_and(|error| is_absence(&error)) {
         // It was being made when the driver went, and waits for nobody.
         held.kill();
         held.ended().await;
