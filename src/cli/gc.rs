@@ -74,6 +74,25 @@ pub(super) async fn run(args: GcArgs, place: &Place, out: &mut dyn Write) -> Res
     })
 }
 
+/// Removes what drivers that were killed have left half-made, in the background: nothing that anybody could take up again,
+/// and nothing that has to be asked an engine for. What can't be removed is `agent gc`'s to tell of.
+pub(super) fn at_start(store: RunStore) {
+    let sweep = move || {
+        let runs = store.ids().unwrap_or_default();
+        let driven: Vec<String> = runs.iter().filter(|run| store.is_driven(run)).map(RunId::short).collect();
+        for waste in unfinished(&store, &driven).into_iter().chain(cgroups(&runs)) {
+            let removed = match &waste.way {
+                Way::Tree(path) => remove_tree(path),
+                Way::Cgroup(path) => fs::remove_dir(path),
+                Way::Layer(_) | Way::Sweep => Ok(()),
+            };
+            tracing::debug!(what = waste.what, ?removed, "swept");
+        }
+    };
+    // A thread that can't be had now may be had the next time.
+    drop(std::thread::Builder::new().name("sweep".to_owned()).spawn(sweep));
+}
+
 async fn find(store: &RunStore, backends: &Backends) -> Vec<Waste> {
     let runs = store.ids().unwrap_or_default();
     let driven: Vec<String> = runs.iter().filter(|run| store.is_driven(run)).map(RunId::short).collect();

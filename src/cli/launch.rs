@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::open_box::{Backends, BoxWish, RunBoxes};
 use super::settings::Settings;
 use super::target::{of_read, of_store, store};
-use super::{Failure, Place, reports, secrets};
+use super::{Failure, Place, gc, reports, secrets};
 use crate::agent::{Doubt, Driver, Ending, Finished, Parts, Person, Resume, Trouble};
 use crate::clock::{Clock, SystemClock};
 use crate::context::Prompt;
@@ -218,6 +218,7 @@ impl Prepared {
     /// # Errors
     /// When it can't be recorded, or can't go on.
     pub(super) async fn begin(self, observer: Box<dyn Observer>, person: Box<dyn Person>) -> Result<Begun, Failure> {
+        gc::at_start(RunStore::new(&self.wish.spec.state_dir));
         let Self { spec, run, clock, recorder, redactor, model, wish, backends, again } = self;
         let parts = Parts {
             clock,

@@ -39,3 +39,18 @@ fn what_nothing_needs_is_listed_first_and_removed_when_asked() {
     assert!(size.contains("in all"), "{size}");
     stage.verifies();
 }
+
+#[test]
+fn a_run_that_begins_clears_away_what_was_left_half_made() {
+    let stage = Stage::new();
+    let half = stage.state().join("layers/.tmp-zzzzzzzz-k2-9");
+    let young = stage.state().join("layers/.tmp-zzzzzzzz-k3-9");
+    fs::create_dir_all(half.join("data")).unwrap();
+    fs::create_dir_all(&young).unwrap();
+    let long_ago = SystemTime::now() - Duration::from_secs(3 * 3600);
+    fs::File::open(&half).unwrap().set_modified(long_ago).unwrap();
+    let server = server_of(vec![shell("true"), finish("done")]);
+    Ran::of(&stage.asking(&server, &["do", "x", "--sandbox", "local"]).output().unwrap()).exits_with(0);
+    assert!(!half.exists());
+    assert!(young.exists(), "it may be in the making");
+}
