@@ -159,6 +159,26 @@ pub(super) enum WorkspaceArg {
     Bind,
 }
 
+/// What a run may take. Each counts from the run's beginning, whoever drives it.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct LimitArgs {
+    /// Most model requests, from the run's beginning on [default: 200] [config: max_turns]
+    #[arg(long, value_name = "N")]
+    pub(super) max_turns: Option<String>,
+    /// Most time that the run is driven, such as 90s, 45m or 1h30m; commands that run then are ended [config: max_time]
+    #[arg(long, value_name = "DURATION")]
+    pub(super) max_time: Option<String>,
+    /// Most tokens of prompts and answers [config: max_tokens]
+    #[arg(long, value_name = "N")]
+    pub(super) max_tokens: Option<String>,
+    /// Most money in US dollars, where the model's price is known [config: max_cost]
+    #[arg(long, value_name = "USD")]
+    pub(super) max_cost: Option<String>,
+    /// When the run ends at the latest: 18:00, 2026-01-31T18:00, or with its zone
+    #[arg(long, value_name = "TIME", conflicts_with = "max_time")]
+    pub(super) deadline: Option<String>,
+}
+
 /// `agent do`.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
@@ -172,21 +192,8 @@ pub(super) struct DoArgs {
     /// A command that must exit with 0 for the run to count as done; may be repeated [config: checks]
     #[arg(long, value_name = "CMD")]
     pub(super) check: Vec<String>,
-    /// Most model requests [default: 200] [config: max_turns]
-    #[arg(long, value_name = "N")]
-    pub(super) max_turns: Option<String>,
-    /// Most time, such as 90s, 45m or 1h30m; commands that run then are ended with the box [config: max_time]
-    #[arg(long, value_name = "DURATION")]
-    pub(super) max_time: Option<String>,
-    /// Most tokens of prompts and answers [config: max_tokens]
-    #[arg(long, value_name = "N")]
-    pub(super) max_tokens: Option<String>,
-    /// Most money in US dollars, where the model's price is known [config: max_cost]
-    #[arg(long, value_name = "USD")]
-    pub(super) max_cost: Option<String>,
-    /// When the run ends at the latest: 18:00, 2026-01-31T18:00, or with its zone
-    #[arg(long, value_name = "TIME", conflicts_with = "max_time")]
-    pub(super) deadline: Option<String>,
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
     /// Leaves the services that the model has marked running at the end, and their box with them
     #[arg(long)]
     pub(super) keep_services: bool,
@@ -247,21 +254,8 @@ pub(super) struct ResumeArgs {
     /// Something for the model to know as it goes on
     #[arg(long, value_name = "TEXT")]
     pub(super) message: Option<String>,
-    /// Most model requests from the run's beginning on
-    #[arg(long, value_name = "N")]
-    pub(super) max_turns: Option<String>,
-    /// Most time that the run is driven, from its beginning on, such as 90s, 45m or 1h30m
-    #[arg(long, value_name = "DURATION")]
-    pub(super) max_time: Option<String>,
-    /// Most tokens of prompts and answers from the run's beginning on
-    #[arg(long, value_name = "N")]
-    pub(super) max_tokens: Option<String>,
-    /// Most money in US dollars from the run's beginning on
-    #[arg(long, value_name = "USD")]
-    pub(super) max_cost: Option<String>,
-    /// When the run ends at the latest: 18:00, 2026-01-31T18:00, or with its zone
-    #[arg(long, value_name = "TIME", conflicts_with = "max_time")]
-    pub(super) deadline: Option<String>,
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
     /// Says what became of a call of which nobody knows: ran, not-run, or look (the model finds out); may be repeated
     #[arg(long, value_name = "CALL=WHAT")]
     pub(super) settle: Vec<String>,

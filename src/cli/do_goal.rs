@@ -28,11 +28,11 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
     let flags = Flags {
         model: Some(&args.model),
         sandbox: Some(&args.sandbox),
-        max_turns: args.max_turns.as_deref(),
-        max_time: args.max_time.as_deref(),
-        max_tokens: args.max_tokens.as_deref(),
-        max_cost: args.max_cost.as_deref(),
-        deadline: args.deadline.as_deref(),
+        max_turns: args.limits.max_turns.as_deref(),
+        max_time: args.limits.max_time.as_deref(),
+        max_tokens: args.limits.max_tokens.as_deref(),
+        max_cost: args.limits.max_cost.as_deref(),
+        deadline: args.limits.deadline.as_deref(),
         keep_services: args.keep_services,
         output_format: args.output_format.as_deref(),
     };

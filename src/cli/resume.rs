@@ -208,11 +208,11 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
     let flags = Flags {
         model: Some(&model),
         sandbox: Some(&sandbox),
-        max_turns: args.max_turns.as_deref(),
-        max_time: args.max_time.as_deref(),
-        max_tokens: args.max_tokens.as_deref(),
-        max_cost: args.max_cost.as_deref(),
-        deadline: args.deadline.as_deref(),
+        max_turns: args.limits.max_turns.as_deref(),
+        max_time: args.limits.max_time.as_deref(),
+        max_tokens: args.limits.max_tokens.as_deref(),
+        max_cost: args.limits.max_cost.as_deref(),
+        deadline: args.limits.deadline.as_deref(),
         keep_services: spec.keep_services,
         output_format: args.output_format.as_deref(),
     };
@@ -230,8 +230,8 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
     let asked = AskedNew {
         model: args.model.model.clone().filter(|name| *name != spec.model),
         base_url: Some(base_url).filter(|url| *url != spec.base_url),
-        max_turns: args.max_turns.is_some().then_some(settings.max_turns),
-        max_time_s: settings.max_time_s.filter(|_| args.max_time.is_some()),
+        max_turns: args.limits.max_turns.is_some().then_some(settings.max_turns),
+        max_time_s: settings.max_time_s.filter(|_| args.limits.max_time.is_some()),
         budget: Some(budget(args, spec, &settings)).filter(|budget| *budget != spec.budget),
     };
     Ok((settings, asked))
@@ -251,9 +251,9 @@ fn budget(args: &ResumeArgs, spec: &RunSpec, settings: &Settings) -> Budget {
     let is_same_model = args.model.model.is_none() && args.model.base_url.is_none();
     let price = if is_same_model && args.model.price.is_none() { &old.price } else { &new.price };
     Budget {
-        max_tokens: if args.max_tokens.is_some() { new.max_tokens } else { old.max_tokens },
-        max_cost: if args.max_cost.is_some() { new.max_cost } else { old.max_cost },
-        deadline: if args.deadline.is_some() { new.deadline } else { old.deadline },
+        max_tokens: if args.limits.max_tokens.is_some() { new.max_tokens } else { old.max_tokens },
+        max_cost: if args.limits.max_cost.is_some() { new.max_cost } else { old.max_cost },
+        deadline: if args.limits.deadline.is_some() { new.deadline } else { old.deadline },
         price: price.clone(),
     }
 }

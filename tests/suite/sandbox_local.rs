@@ -18,11 +18,11 @@ use crate::sandbox_contract::{
 /// Where another user finds the program to test.
 const AGENT: &str = "LONGHAUL_TEST_AGENT";
 
-fn agent() -> PathBuf {
+pub(crate) fn agent() -> PathBuf {
     std::env::var_os(AGENT).map_or_else(|| env!("CARGO_BIN_EXE_agent").into(), PathBuf::from)
 }
 
-fn local(bench: &Bench) -> Local {
+pub(crate) fn local(bench: &Bench) -> Local {
     Local::new(Launch { program: agent(), state_dir: bench.state_dir() })
 }
 
@@ -217,11 +217,26 @@ async fn the_host_without_a_box_writes_through_and_leaves_no_process() {
     nothing_is_left(&bench);
 }
 
-/// The tests above once more, as a user without rights; root lends a copy of the programs.
+/// The tests above once more, as a user without rights.
 #[test]
 fn an_ordinary_user_has_the_same_box() {
+    as_an_ordinary_user(
+        "sandbox_local",
+        &[
+            "the_contract_holds_for_whoever_runs_this",
+            "what_a_box_must_not_do_is_refused_to_whoever_runs_this",
+            "without_a_network_only_the_loopback_is_there",
+            "a_workspace_under_tmp_is_shown_alone_and_a_bound_one_is_written_through",
+            "the_state_directory_stays_hidden_when_the_workspace_holds_it",
+            "what_a_dead_driver_left_is_swept_and_what_is_driven_is_not",
+        ],
+    );
+}
+
+/// Runs these tests of a module of the suite as a user without rights; root lends a copy of the programs.
+pub(crate) fn as_an_ordinary_user(module: &str, tests: &[&str]) {
     if !rustix::process::geteuid().is_root() {
-        // Then the tests above have been just that.
+        // Then they have been just that.
         return;
     }
     const USER: u32 = 12_345;
@@ -234,16 +249,9 @@ fn an_ordinary_user_has_the_same_box() {
     };
     let suite = lend(&std::env::current_exe().expect("this program"), "suite");
     let agent = lend(&agent(), "agent");
-    for test in [
-        "the_contract_holds_for_whoever_runs_this",
-        "what_a_box_must_not_do_is_refused_to_whoever_runs_this",
-        "without_a_network_only_the_loopback_is_there",
-        "a_workspace_under_tmp_is_shown_alone_and_a_bound_one_is_written_through",
-        "the_state_directory_stays_hidden_when_the_workspace_holds_it",
-        "what_a_dead_driver_left_is_swept_and_what_is_driven_is_not",
-    ] {
+    for test in tests {
         let output = Command::new(&suite)
-            .args([&format!("sandbox_local::{test}"), "--exact", "--nocapture"])
+            .args([&format!("{module}::{test}"), "--exact", "--nocapture"])
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
             .env(AGENT, &agent)

@@ -2,35 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use longhaul::guest::CheckCommand;
 use longhaul::process::Identity;
 use longhaul::sandbox::host::Host;
-use longhaul::sandbox::local::Local;
 use longhaul::sandbox::{Backend as _, Found, Launch};
 
 use crate::sandbox_contract::{Bench, close, nothing_is_left, open, said};
+use crate::sandbox_local::{agent, as_an_ordinary_user, local};
 use crate::small_disk::SmallDisk;
 use crate::snapshots::{
     a_box_is_found_as_it_is, a_box_that_was_killed_is_started_again, a_ruined_box_is_had_back,
     every_kind_of_file_comes_back, from, keep, look_for, shells_do_not_notice, the_last_snapshot_is_the_box, wish,
     writers_are_kept_as_at_one_instant,
 };
-
-/// Where another user finds the program to test.
-const AGENT: &str = "LONGHAUL_TEST_AGENT";
-
-fn agent() -> PathBuf {
-    std::env::var_os(AGENT).map_or_else(|| env!("CARGO_BIN_EXE_agent").into(), PathBuf::from)
-}
-
-fn local(bench: &Bench) -> Local {
-    Local::new(Launch { program: agent(), state_dir: bench.state_dir() })
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_file_comes_back_for_whoever_runs_this() {
@@ -221,40 +209,16 @@ async fn a_driver_that_is_killed_while_it_keeps_files_leaves_the_box_at_work() {
 
 #[test]
 fn the_same_holds_for_an_ordinary_user() {
-    if !rustix::process::geteuid().is_root() {
-        // Then the tests above have been just that.
-        return;
-    }
-    const USER: u32 = 12_345;
-    let place = tempfile::Builder::new().prefix("longhaul-user-").tempdir_in("/var/tmp").expect("a place");
-    fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
-    let lend = |from: &Path, name: &str| {
-        let to = place.path().join(name);
-        fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop)).expect("a copy of the program");
-        to
-    };
-    let suite = lend(&std::env::current_exe().expect("this program"), "suite");
-    let agent = lend(&agent(), "agent");
-    for test in [
-        "every_kind_of_file_comes_back_for_whoever_runs_this",
-        "writers_are_kept_as_at_one_instant_for_whoever_runs_this",
-        "a_ruined_box_is_had_back_for_whoever_runs_this",
-        "shells_do_not_notice_for_whoever_runs_this",
-        "a_box_is_found_as_it_is_for_whoever_runs_this",
-        "a_box_that_was_killed_is_started_again_for_whoever_runs_this",
-        "the_last_snapshot_is_the_box_for_whoever_runs_this",
-    ] {
-        let output = Command::new(&suite)
-            .args([&format!("snapshots_local::{test}"), "--exact", "--nocapture"])
-            .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
-            .env(AGENT, &agent)
-            .current_dir("/")
-            .uid(USER)
-            .gid(USER)
-            .output()
-            .expect("the suite starts");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.contains("1 passed"), "{test}: {said}");
-    }
+    as_an_ordinary_user(
+        "snapshots_local",
+        &[
+            "every_kind_of_file_comes_back_for_whoever_runs_this",
+            "writers_are_kept_as_at_one_instant_for_whoever_runs_this",
+            "a_ruined_box_is_had_back_for_whoever_runs_this",
+            "shells_do_not_notice_for_whoever_runs_this",
+            "a_box_is_found_as_it_is_for_whoever_runs_this",
+            "a_box_that_was_killed_is_started_again_for_whoever_runs_this",
+            "the_last_snapshot_is_the_box_for_whoever_runs_this",
+        ],
+    );
 }
