@@ -337,7 +337,8 @@ impl Session {
 
     fn type_command(&self, inner: &mut Inner) {
         let typed_into = std::mem::take(&mut inner.typed_into);
-        let heal = std::mem::take(&mut inner.heal);
+        let is_edited = inner.edits || inner.pty.as_ref().is_some_and(|pty| pty.is_uncooked());
+        let heal = std::mem::take(&mut inner.heal) && is_edited;
         let (shell, last_status) = (inner.shell.clone(), inner.last_status);
         let Some(active) = &mut inner.active else { return };
         let (path, body) = (self.file(""), self.file(&format!(".{}", active.seq)));

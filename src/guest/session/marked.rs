@@ -138,8 +138,9 @@ impl Inner {
             self.heal = true;
         } else if !same_modes(first, &now) {
             pty.set_modes(first);
-            // A line editor sets its own modes and brings the old ones back for the command.
-            self.heal = self.edits;
+            // A line editor sets its own modes and brings the old ones back for the command: whether there is one may
+            // only be seen when it has begun to read.
+            self.heal = true;
         }
     }
 }
