@@ -30,6 +30,22 @@ impl Place {
     }
 }
 
+impl Drop for Bench {
+    /// An ordinary user's layers hold directories that are closed to their own owner: opened, they can be removed.
+    fn drop(&mut self) {
+        let Place::Own(place) = &self.place else { return };
+        let mut open = vec![place.path().to_owned()];
+        while let Some(dir) = open.pop() {
+            // What is somebody else's is not in the way of whoever made the place.
+            let _ = fs::set_permissions(&dir, fs::Permissions::from_mode(0o755));
+            let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+            open.extend(
+                entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+            );
+        }
+    }
+}
+
 impl Bench {
     /// A fresh one below `/var/tmp`; its name and the run's are no one else's.
     pub(crate) fn new() -> Self {

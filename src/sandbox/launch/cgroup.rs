@@ -103,7 +103,11 @@ impl Cgroups {
 
     fn dir(&mut self, dir: &Path) -> Result<PathBuf, String> {
         if !self.dirs.iter().any(|made| made == dir) {
-            fs::create_dir(dir).map_err(|error| format!("cannot make {}: {error}{}", dir.display(), advice(&error)))?;
+            match fs::create_dir(dir) {
+                // Left by an earlier box of the same run, whose record is gone.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_empty(dir) => {}
+                made => made.map_err(|error| format!("cannot make {}: {error}{}", dir.display(), advice(&error)))?,
+            }
             self.dirs.push(dir.to_owned());
         }
         Ok(dir.to_owned())
@@ -211,6 +215,10 @@ fn version_2(at: &Standpoint<'_>) -> Option<PathBuf> {
     let above = here.ancestors().skip(1).take_while(|dir| dir.starts_with(&mount.at));
     let nearest = above.take_while(|dir| is_ours(dir)).last().map(Path::to_owned);
     Some(nearest.unwrap_or(here))
+}
+
+fn is_empty(group: &Path) -> bool {
+    fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|procs| procs.trim().is_empty())
 }
 
 fn join(mount: &Path, path: &str) -> PathBuf {
