@@ -311,6 +311,7 @@ impl Session {
         inner.nonce.clone_from(&nonce);
         inner.ready = false;
         inner.modes = None;
+        inner.edits = false;
         inner.heal = false;
         inner.typed_into = false;
         inner.last_status = 0;
@@ -337,8 +338,7 @@ impl Session {
 
     fn type_command(&self, inner: &mut Inner) {
         let typed_into = std::mem::take(&mut inner.typed_into);
-        let is_edited = inner.edits || inner.pty.as_ref().is_some_and(|pty| pty.is_uncooked());
-        let heal = std::mem::take(&mut inner.heal) && is_edited;
+        let heal = std::mem::take(&mut inner.heal);
         let (shell, last_status) = (inner.shell.clone(), inner.last_status);
         let Some(active) = &mut inner.active else { return };
         let (path, body) = (self.file(""), self.file(&format!(".{}", active.seq)));

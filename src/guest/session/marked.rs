@@ -41,6 +41,7 @@ impl Session {
         if is_new {
             inner.argv = proc::argv(inner.pid);
             inner.modes = None;
+            inner.edits = false;
         }
         if is_new || rearming {
             for part in [".rc", ".arm"] {
@@ -128,19 +129,25 @@ impl Inner {
     fn heal_terminal(&mut self) {
         let Some(pty) = &self.pty else { return };
         let Some(now) = pty.modes() else { return };
+        let is_edited = pty.is_uncooked();
         let Some(first) = &self.modes else {
-            self.edits = pty.is_uncooked();
-            self.modes = Some(now);
+            // A line editor may begin to read only after its prompt was seen: what it found there tells nothing then.
+            if is_edited || !self.edits {
+                self.edits |= is_edited;
+                self.modes = Some(now);
+            }
             return;
         };
-        if self.edits && !pty.is_uncooked() {
+        if is_edited && !self.edits {
+            // The first prompt was seen before its editor had begun; from here on it is known that there is one.
+            (self.edits, self.heal, self.modes) = (true, true, None);
+        } else if self.edits && !is_edited {
             // Told not to echo, busybox reads its line without its editor.
             self.heal = true;
         } else if !same_modes(first, &now) {
             pty.set_modes(first);
-            // A line editor sets its own modes and brings the old ones back for the command: whether there is one may
-            // only be seen when it has begun to read.
-            self.heal = true;
+            // A line editor sets its own modes and brings the old ones back for the command.
+            self.heal = self.edits;
         }
     }
 }
