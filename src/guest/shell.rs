@@ -135,6 +135,11 @@ impl Shell {
         format!("\x15 \\. {path}\n")
     }
 
+    /// Whether it may read its lines with an editor: the others are told not to, or have none.
+    pub(super) fn may_edit(&self) -> bool {
+        self.dialect == Dialect::Busybox
+    }
+
     /// The file around a command: says that it begins, goes to `cwd`, reads the command at `body`. A shell that closed
     /// its input or output has the terminal back before and after it.
     pub(super) fn wrapper(&self, command: &Wrapped<'_>) -> String {

@@ -138,7 +138,7 @@ impl Inner {
             }
             return;
         };
-        if is_edited && !self.edits {
+        if is_edited && !self.edits && self.shell.may_edit() {
             // The first prompt was seen before its editor had begun; from here on it is known that there is one.
             (self.edits, self.heal, self.modes) = (true, true, None);
         } else if self.edits && !is_edited {
