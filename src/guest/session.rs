@@ -352,7 +352,7 @@ impl Session {
             inner.note = Some(format!("{path}: {error}"));
         }
         let clear = if typed_into { "\x03" } else { "" };
-        self.type_own(format!("{clear}{}", Shell::type_in(&path)));
+        self.type_own(format!("{clear}{}", shell.type_in(&path)));
     }
 
     fn type_own(&self, text: String) {
@@ -374,13 +374,18 @@ impl Session {
 }
 
 impl Inner {
-    /// Whether a program waits for what a person's terminal says by itself: a command that takes keys one by one, and
-    /// where the cursor is only if it has asked for that. A prompt of busybox asks too and has been answered; a second
-    /// answer would be the next command's input.
+    /// Whether a program waits for what a person's terminal says by itself: a command, or what a person started by
+    /// hand, that takes keys one by one, and where the cursor is only if it has asked for that. A prompt of busybox asks
+    /// too and has been answered; any other answer there, such as one to a command that is gone, would be the next
+    /// command's input.
     fn has_asked(&mut self, report: &[u8]) -> bool {
         let asked = !report.ends_with(b"R") || std::mem::take(&mut self.asked);
-        let runs = self.active.as_ref().map_or(!self.edits, |active| active.stage == Stage::Begun);
-        asked && runs && self.pty.as_ref().is_some_and(|pty| pty.is_uncooked())
+        let Some(pty) = &self.pty else { return false };
+        let runs = match &self.active {
+            Some(active) => active.stage == Stage::Begun,
+            None => pty.foreground().is_some_and(|group| group != self.pid),
+        };
+        asked && runs && pty.is_uncooked()
     }
 
     fn new(shell: Shell, cwd: String, size: TermSize) -> Self {

@@ -130,9 +130,11 @@ impl Shell {
     }
 
     /// What is typed so that the file at `path` is read.
-    pub(super) fn type_in(path: &str) -> String {
-        // ^U takes away what a person may have left in the line.
-        format!("\x15 \\. {path}\n")
+    pub(super) fn type_in(&self, path: &str) -> String {
+        // ^U takes away what a person may have left in the line. busybox' editor takes up to 15 keys for the rest of an
+        // escape sequence that it doesn't know, such as a terminal's answer to a program that has ended meanwhile.
+        let clear = if self.may_edit() { 16 } else { 1 };
+        format!("{} \\. {path}\n", "\x15".repeat(clear))
     }
 
     /// Whether it may read its lines with an editor: the others are told not to, or have none.

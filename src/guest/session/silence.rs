@@ -6,7 +6,7 @@ use super::foreground::is_edited;
 use super::{Inner, Session, Stage};
 use crate::guest::facts::Phase;
 use crate::guest::proc;
-use crate::guest::shell::{Shell, dialect_of};
+use crate::guest::shell::dialect_of;
 use crate::guest::supervisor::signal_process;
 
 /// How often marks are set anew before a shell is given up.
@@ -73,6 +73,6 @@ impl Session {
             signal_process(pid, Signal::KILL);
             return;
         }
-        self.type_own(Shell::type_in(&self.file(".arm")));
+        self.type_own(inner.shell.type_in(&self.file(".arm")));
     }
 }
