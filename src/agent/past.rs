@@ -157,6 +157,11 @@ impl Past {
             | Event::SidecarStarted { .. }
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
+            | Event::ModelSwitched { .. }
+            | Event::SummaryRequested { .. }
+            | Event::SummaryAnswered { .. }
+            | Event::SummaryFailed { .. }
+            | Event::ConversationReduced { .. }
             | Event::Other(_) => {}
         }
         self.fold(entry);
@@ -200,7 +205,11 @@ fn last_request(entries: &[Entry], blobs: &Blobs) -> Vec<u8> {
     let mut reader = RequestReader::default();
     let mut last = Vec::new();
     for entry in entries {
-        let Event::ModelRequested { sha256, kept_bytes, rest, .. } = &entry.event else { continue };
+        let (Event::ModelRequested { sha256, kept_bytes, rest, .. }
+        | Event::SummaryRequested { sha256, kept_bytes, rest }) = &entry.event
+        else {
+            continue;
+        };
         let rest = blobs.get(rest).ok();
         let request = rest.and_then(|rest| reader.next(sha256, *kept_bytes, &rest).map(<[u8]>::to_vec));
         last = request.unwrap_or_default();

@@ -253,6 +253,10 @@ impl State {
                 self.spent.answer(*usage, bytes as u64, self.spec.budget.price.as_ref());
                 self.take_answer(text, calls);
             }
+            Event::SummaryRequested { kept_bytes, rest, .. } => self.spent.request(kept_bytes + rest.size_bytes),
+            Event::SummaryAnswered { usage, response, .. } => {
+                self.spent.answer(*usage, response.size_bytes, self.spec.budget.price.as_ref());
+            }
             Event::Noticed { kind: NoticeKind::BudgetNear, .. } => self.warned = true,
             Event::ModelFailed { why, reason, .. } => self.stop = Some((*reason, why.clone())),
             Event::ToolStarted { call } => {
@@ -302,6 +306,9 @@ impl State {
             | Event::SidecarStarted { .. }
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
+            | Event::ModelSwitched { .. }
+            | Event::SummaryFailed { .. }
+            | Event::ConversationReduced { .. }
             | Event::Other(_) => {}
         }
     }

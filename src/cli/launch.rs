@@ -279,6 +279,9 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
         asked: Some(asked(settings)),
         checkpoints: Some(settings.checkpoints.clone()),
         budget: settings.budget.clone(),
+        window_tokens: None,
+        fallbacks: Vec::new(),
+        docs: Vec::new(),
         parent: None,
     }
 }

@@ -96,6 +96,11 @@ impl History {
             | Event::SidecarStarted { .. }
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
+            | Event::ModelSwitched { .. }
+            | Event::SummaryRequested { .. }
+            | Event::SummaryAnswered { .. }
+            | Event::SummaryFailed { .. }
+            | Event::ConversationReduced { .. }
             | Event::Other(_) => {}
         }
     }
@@ -198,6 +203,9 @@ mod tests {
             asked: None,
             checkpoints: None,
             budget: Default::default(),
+            window_tokens: None,
+            fallbacks: Vec::new(),
+            docs: Vec::new(),
             parent: None,
         }
     }

@@ -93,6 +93,11 @@ impl Checkpoints {
             | Event::SidecarStarted { .. }
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
+            | Event::ModelSwitched { .. }
+            | Event::SummaryRequested { .. }
+            | Event::SummaryAnswered { .. }
+            | Event::SummaryFailed { .. }
+            | Event::ConversationReduced { .. }
             | Event::FinishClaimed { .. }
             | Event::CheckStarted { .. }
             | Event::CheckEnded { .. }

@@ -106,6 +106,11 @@ impl Jobs {
             | Event::SidecarStarted { .. }
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
+            | Event::ModelSwitched { .. }
+            | Event::SummaryRequested { .. }
+            | Event::SummaryAnswered { .. }
+            | Event::SummaryFailed { .. }
+            | Event::ConversationReduced { .. }
             | Event::Other(_) => {}
         }
     }

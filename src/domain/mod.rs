@@ -9,6 +9,8 @@ mod id;
 mod job;
 mod jobs;
 mod observer;
+mod reduction;
+mod spec;
 mod verdict;
 mod words;
 
@@ -20,8 +22,7 @@ pub use checkpoint::{
 };
 pub use checkpoints::{CheckpointRecord, Checkpoints};
 pub use event::{
-    AskedNew, BlobRef, BoxAsked, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR,
-    FinishClaim, RunMode, RunSpec, SandboxKind,
+    BlobRef, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, FinishClaim, SandboxKind,
 };
 pub use id::{IdError, RunId, SessionName};
 pub use job::{
@@ -30,5 +31,7 @@ pub use job::{
 };
 pub use jobs::{Fate, JobRecord, Jobs};
 pub use observer::{Observer, Progress, WaitProgress};
+pub use reduction::{Reduction, ReductionCause, Summary, SummaryBy};
+pub use spec::{AskedNew, BoxAsked, ProjectDoc, RunMode, RunSpec};
 pub use verdict::{ExitReason, Verdict};
 pub use words::{duration_words, seconds_words, size_words};

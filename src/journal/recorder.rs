@@ -304,7 +304,7 @@ impl Syncer {
 /// again, which costs a request. A process that dies loses nothing in either case.
 pub fn must_sync(event: &Event) -> bool {
     match event {
-        Event::ModelRequested { .. } | Event::ModelDelayed { .. } => false,
+        Event::ModelRequested { .. } | Event::SummaryRequested { .. } | Event::ModelDelayed { .. } => false,
         Event::RunStarted { .. }
         | Event::BoxOpened { .. }
         | Event::BoxClosed { .. }
@@ -340,6 +340,10 @@ pub fn must_sync(event: &Event) -> bool {
         | Event::SidecarStarted { .. }
         | Event::SidecarStopped { .. }
         | Event::ImageSaved { .. }
+        | Event::ModelSwitched { .. }
+        | Event::SummaryAnswered { .. }
+        | Event::SummaryFailed { .. }
+        | Event::ConversationReduced { .. }
         | Event::Other(_) => true,
     }
 }

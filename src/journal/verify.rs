@@ -207,8 +207,11 @@ impl Proof {
         match &entry.event {
             // What a fork began with says what its parent was asked; `run.json` says what the fork is.
             Event::RunStarted { spec, .. } | Event::RunForked { spec } => self.spec = Some(spec.clone()),
-            Event::ModelRequested { sha256, kept_bytes, rest, .. } => self.request(line, sha256, *kept_bytes, rest),
-            Event::ModelAnswered { response, .. } => drop(self.blob(line, response)),
+            Event::ModelRequested { sha256, kept_bytes, rest, .. }
+            | Event::SummaryRequested { sha256, kept_bytes, rest } => self.request(line, sha256, *kept_bytes, rest),
+            Event::ModelAnswered { response, .. } | Event::SummaryAnswered { response, .. } => {
+                drop(self.blob(line, response));
+            }
             Event::CheckpointTaken { checkpoint } => {
                 self.checkpoints.insert(checkpoint.id, checkpoint.sha256.clone());
             }
@@ -246,6 +249,9 @@ impl Proof {
             | Event::SidecarStarted { .. }
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
+            | Event::ModelSwitched { .. }
+            | Event::SummaryFailed { .. }
+            | Event::ConversationReduced { .. }
             | Event::Other(_) => {}
         }
     }

@@ -39,7 +39,7 @@ impl Costs {
                     asked.change(spec);
                 }
             }
-            Event::ModelAnswered { usage, .. } => self.answer(*usage),
+            Event::ModelAnswered { usage, .. } | Event::SummaryAnswered { usage, .. } => self.answer(*usage),
             _ => {}
         }
     }

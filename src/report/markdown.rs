@@ -109,6 +109,10 @@ impl<'e> Report<'e> {
                 let words = format!("taken up again after {}: the box {}", duration(*away_ms), found.words());
                 self.noticed.push(words);
             }
+            Event::ModelSwitched { from, to, why } => {
+                self.troubles.push(plain(&format!("{to} answered from there on, not {from}: {why}")));
+            }
+            Event::ConversationReduced { reduction } => self.noticed.push(format!("context: {}", reduction.words())),
             Event::StopAsked { why, .. } => self.troubles.push(format!("asked to stop: {}", plain(why))),
             Event::RunStarted { .. }
             | Event::BoxClosed { .. }
@@ -133,6 +137,9 @@ impl<'e> Report<'e> {
             | Event::SidecarStarted { .. }
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
+            | Event::SummaryRequested { .. }
+            | Event::SummaryAnswered { .. }
+            | Event::SummaryFailed { .. }
             | Event::Other(_) => {}
         }
     }

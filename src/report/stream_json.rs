@@ -201,7 +201,14 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
             Event::ImageSaved { name, id, .. } => {
                 self.line("image", at(entry, json!({ "name": name, "id": id })));
             }
-            Event::BoxOpened { .. }
+            Event::ModelSwitched { from, to, why } => {
+                self.line("model_switched", at(entry, json!({ "from": from, "to": to, "why": why })));
+            }
+            Event::ConversationReduced { reduction } => self.line("context", at(entry, json!(reduction))),
+            Event::SummaryRequested { .. }
+            | Event::SummaryAnswered { .. }
+            | Event::SummaryFailed { .. }
+            | Event::BoxOpened { .. }
             | Event::BoxClosed { .. }
             | Event::SessionOpened { .. }
             | Event::ModelRequested { .. }

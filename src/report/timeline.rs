@@ -129,7 +129,9 @@ impl Timeline {
             }
             Event::UserSaid { text, .. } => self.said("you", text),
             Event::HarnessSaid { text } => self.said("harness", text),
-            Event::ModelRequested { .. } => String::new(),
+            Event::ModelRequested { .. } | Event::SummaryRequested { .. } | Event::SummaryAnswered { .. } => {
+                String::new()
+            }
             Event::ModelDelayed { why, wait_ms, .. } => {
                 self.line("waiting", &format!("{} ({})", duration(*wait_ms), visible(why)))
             }
@@ -139,6 +141,11 @@ impl Timeline {
                 self.answered(text, reasoning, &format!("turn {turn}, {}{tokens}", duration(*duration_ms)))
             }
             Event::ModelFailed { why, .. } => self.model_failed(why),
+            Event::ModelSwitched { from, to, why } => {
+                self.line("model", &visible(&format!("{to} answers from here on, not {from}: {why}")))
+            }
+            Event::SummaryFailed { why } => self.line("summary", &visible(&format!("none from the model: {why}"))),
+            Event::ConversationReduced { reduction } => self.line("context", &reduction.words()),
             Event::ToolStarted { call } => self.started(call),
             Event::ToolEnded { call_id, outcome } => self.ended(call_id, outcome),
             Event::FinishClaimed { claim } => self.claimed(claim),

@@ -88,7 +88,15 @@ impl Totals {
                 self.away_ms += away_ms;
             }
             Event::CheckpointTaken { .. } => self.checkpoints += 1,
-            Event::ModelRequested { kept_bytes, rest, .. } => self.spent.request(kept_bytes + rest.size_bytes),
+            Event::ModelRequested { kept_bytes, rest, .. } | Event::SummaryRequested { kept_bytes, rest, .. } => {
+                self.spent.request(kept_bytes + rest.size_bytes);
+            }
+            Event::SummaryAnswered { usage, response, duration_ms } => {
+                let price = self.spec.as_ref().and_then(|spec| spec.budget.price.as_ref());
+                self.spent.answer(*usage, response.size_bytes, price);
+                self.model_ms += duration_ms;
+                self.usage += usage.unwrap_or_default();
+            }
             Event::ModelDelayed { wait_ms, .. } => self.waiting_ms += wait_ms,
             Event::ModelAnswered { usage, duration_ms, text, calls, .. } => {
                 let price = self.spec.as_ref().and_then(|spec| spec.budget.price.as_ref());
@@ -146,6 +154,9 @@ impl Totals {
             | Event::SidecarStarted { .. }
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
+            | Event::ModelSwitched { .. }
+            | Event::SummaryFailed { .. }
+            | Event::ConversationReduced { .. }
             | Event::Other(_) => {}
         }
     }

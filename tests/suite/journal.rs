@@ -65,7 +65,7 @@ fn what_was_recorded_reads_back_and_verifies() {
     assert_eq!(read, told);
     let report = verify(run.path()).unwrap();
     assert!(report.is_sound(), "{:?}", report.problems);
-    assert_eq!((report.entries, report.requests, report.artifacts), (told.len() as u64, 3, 1));
+    assert_eq!((report.entries, report.requests, report.artifacts), (told.len() as u64, 4, 1));
     assert_eq!(report.head, Some(report.last));
     assert!(report.ended && report.notes.is_empty(), "{:?}", report.notes);
 }
@@ -214,7 +214,7 @@ fn what_lies_beside_the_transcript_is_proved_too() {
     assert_eq!(problems(run.path()).iter().map(|p| p.1).collect::<Vec<_>>(), ["missing artefact"]);
     fs::remove_dir_all(run.path().join("blobs")).unwrap();
     let names: Vec<_> = problems(run.path()).iter().map(|p| p.1).collect();
-    assert_eq!(names.iter().filter(|name| **name == "missing blob").count(), 5);
+    assert_eq!(names.iter().filter(|name| **name == "missing blob").count(), 7);
     fs::remove_file(run.path().join("head")).unwrap();
     assert!(problems(run.path()).contains(&(None, "no head")));
     fs::write(run.path().join("head"), "{\"seq\":28,\"hash\":\"00\"}").unwrap();
@@ -311,7 +311,7 @@ fn the_list_says_how_it_stands_with_every_run() {
     let store = RunStore::new(dir.path());
     let [one] = store.list().unwrap().try_into().unwrap();
     assert_eq!((one.title.as_str(), one.turns, one.usage.input_tokens), ("Train a classifier", 2, 2_400));
-    assert_eq!(one.duration_ms, 44 * 1_250);
+    assert_eq!(one.duration_ms, 49 * 1_250);
     assert!(matches!(one.state, RunState::Ended { .. }));
     fs::write(run.journal(), lines()[..5].concat()).unwrap();
     assert_eq!(store.list().unwrap()[0].state, RunState::Interrupted);

@@ -8,8 +8,8 @@ use longhaul::clock::TickingClock;
 use longhaul::domain::{
     AskedNew, BlobRef, BoxFacts, BoxReturn, BoxUsage, Capability, CheckResult, Checkpoint, CheckpointId,
     CheckpointReason, Consistency, Event, Exit, ExitReason, FORMAT_MAJOR, FORMAT_MINOR, Finding, FinishClaim, GpuUsage,
-    Job, JobEnd, JobId, NoticeKind, Outcome, OutputFacts, RunId, RunMode, RunSpec, SandboxKind, SessionName, Snapshot,
-    Status, ToolCall, Usage, Verdict, WaitRecord, WakeCause,
+    Job, JobEnd, JobId, NoticeKind, Outcome, OutputFacts, Reduction, ReductionCause, RunId, RunMode, RunSpec,
+    SandboxKind, SessionName, Snapshot, Status, Summary, SummaryBy, ToolCall, Usage, Verdict, WaitRecord, WakeCause,
 };
 use longhaul::journal::{Blobs, Recorder, Requests, RunDir, RunStore};
 use longhaul::telemetry::Redactor;
@@ -37,6 +37,9 @@ pub(crate) fn spec(run: &str) -> RunSpec {
         asked: None,
         checkpoints: None,
         budget: Default::default(),
+        window_tokens: None,
+        fallbacks: Vec::new(),
+        docs: Vec::new(),
         parent: None,
     }
 }
@@ -104,10 +107,24 @@ pub(crate) fn events(blobs: &Blobs) -> Vec<Event> {
         Event::JobStarted { job: job() },
         ended("call_3", Outcome { duration_ms: 10_000, ..Outcome::words(Status::Running, "runs on") }),
     ];
+    events.extend(becoming_smaller(blobs, &mut requests));
     events.extend(life_of_the_job());
     events.extend(back_and_forth());
     events.extend(ending());
     events
+}
+
+/// The conversation outgrows the window, and the model that could have summed it up goes away.
+fn becoming_smaller(blobs: &Blobs, requests: &mut Requests) -> Vec<Event> {
+    let stored = requests.put(b"[system,user,call,result,user,sum up]").expect("the story can be told");
+    let response = blobs.put(b"a summary").expect("the story can be told");
+    vec![
+        Event::SummaryRequested { sha256: stored.sha256, kept_bytes: stored.kept_bytes, rest: stored.rest },
+        Event::SummaryAnswered { usage: None, response, duration_ms: 900 },
+        Event::SummaryFailed { why: "it called a tool instead".into() },
+        Event::ModelSwitched { from: "some-model".into(), to: "other-model".into(), why: "overloaded for 1 h".into() },
+        Event::ConversationReduced { reduction: reduction() },
+    ]
 }
 
 /// The command that outlives its call.
@@ -289,4 +306,17 @@ fn facts() -> BoxFacts {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn reduction() -> Reduction {
+    Reduction {
+        cause: ReductionCause::Full,
+        window_tokens: 32_768,
+        before_tokens: 25_000,
+        after_tokens: 9_000,
+        stub_before: Some(30),
+        fold_before: Some(20),
+        summary: Some(Summary { by: SummaryBy::Harness, text: "## Goal\nmake it so".into() }),
+        clip_bytes: None,
+    }
 }

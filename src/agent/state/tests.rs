@@ -24,6 +24,9 @@ fn state(mode: RunMode, checks: &[&str], max_turns: u32) -> State {
         asked: None,
         checkpoints: None,
         budget: Default::default(),
+        window_tokens: None,
+        fallbacks: Vec::new(),
+        docs: Vec::new(),
         parent: None,
     })
 }

@@ -1,0 +1,155 @@
+//! What was asked of a run, and with what.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Budget, CheckpointRules, Parent, RunId};
+
+/// What kind of run it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunMode {
+    /// One goal, worked on until the harness has a verdict.
+    Goal,
+    /// A person and the model take turns.
+    Chat,
+}
+
+/// What was asked, with what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// The run's id.
+    pub run: RunId,
+    /// Whether one goal is worked on or a person talks with the model.
+    pub mode: RunMode,
+    /// A few words for lists.
+    pub title: String,
+    /// The goal as given; empty in a chat.
+    pub goal: String,
+    /// The commands that decide whether it is done.
+    pub checks: Vec<String>,
+    /// The project directory, absolute.
+    pub workspace: String,
+    /// The model as asked for, such as `gpt-5` or `script:demo.toml`.
+    pub model: String,
+    /// The server's base URL without credentials; empty where there is none.
+    pub base_url: String,
+    /// The program's version.
+    pub version: String,
+    /// SHA-256 of each prompt template, by name.
+    pub prompts: std::collections::BTreeMap<String, String>,
+    /// SHA-256 of the tools as the model is told of them.
+    pub tools_sha256: String,
+    /// Most model requests.
+    pub max_turns: u32,
+    /// Most time, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_time_s: Option<u64>,
+    /// Whether services are left alive at the end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_services: bool,
+    /// The box that was asked for: what a later one is made like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<BoxAsked>,
+    /// When checkpoints are taken unasked, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoints: Option<CheckpointRules>,
+    /// What it may cost.
+    #[serde(default, skip_serializing_if = "Budget::is_none")]
+    pub budget: Budget,
+    /// The model's window in tokens, where a person says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_tokens: Option<u64>,
+    /// The models that are asked, in this order, while those before them can't answer; each as `MODEL` or `MODEL@URL`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<String>,
+    /// What the project says of itself to whoever works on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub docs: Vec<ProjectDoc>,
+    /// Where it was forked from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+}
+
+/// A document in which a project says something of itself to whoever works on it: information, never an order that
+/// widens what may be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectDoc {
+    /// Its path, from the workspace on.
+    pub path: String,
+    /// SHA-256 of the whole file.
+    pub sha256: String,
+    /// Size of the whole file.
+    pub size_bytes: u64,
+    /// What the model is shown of it.
+    pub text: String,
+}
+
+/// The box that was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoxAsked {
+    /// `auto` or a kind.
+    pub sandbox: String,
+    /// The image, where one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Whether it sees the world's network.
+    pub network: bool,
+    /// Whether the workspace is written through.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bind_workspace: bool,
+    /// Whether tmux is installed where an image has none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tmux: bool,
+    /// Most memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Most processes and threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u64>,
+    /// Processors, in thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_milli: Option<u64>,
+    /// Most bytes of terminal logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_bytes: Option<u64>,
+    /// The image that it is kept as at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save_image: Option<String>,
+}
+
+/// What is asked for otherwise when a run is taken up again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedNew {
+    /// Another model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Another server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// Another limit of model requests, those before included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_turns: Option<u32>,
+    /// Another limit of driven time in seconds, that before included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_time_s: Option<u64>,
+    /// Another budget, what was spent before included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+}
+
+impl AskedNew {
+    /// Whether all stays as it was.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Asks for it.
+    pub fn change(&self, spec: &mut RunSpec) {
+        let Self { model, base_url, max_turns, max_time_s, budget } = self.clone();
+        spec.model = model.unwrap_or_else(|| std::mem::take(&mut spec.model));
+        spec.base_url = base_url.unwrap_or_else(|| std::mem::take(&mut spec.base_url));
+        spec.max_turns = max_turns.unwrap_or(spec.max_turns);
+        spec.max_time_s = max_time_s.or(spec.max_time_s);
+        spec.budget = budget.unwrap_or_else(|| std::mem::take(&mut spec.budget));
+    }
+}
