@@ -74,8 +74,6 @@ pub fn open(choice: &ModelChoice) -> Result<Arc<dyn Model>, ModelError> {
 
 fn nobody_named() -> ModelError {
     ModelError {
-        kind: ModelErrorKind::Setup,
-        what: "no key and no model server".to_owned(),
         because: Some("neither OPENAI_API_KEY nor OPENAI_BASE_URL says who is to answer".to_owned()),
         hint: Some(
             [
@@ -86,14 +84,14 @@ fn nobody_named() -> ModelError {
             ]
             .join("\n"),
         ),
+        ..ModelError::new(ModelErrorKind::Setup, "no key and no model server")
     }
 }
 
 fn no_model_named() -> ModelError {
     ModelError {
-        kind: ModelErrorKind::Setup,
-        what: "no model is named".to_owned(),
         because: Some("a server may have many, and there is no default".to_owned()),
         hint: Some("name one that the server has: `agent do --model NAME GOAL`, or LONGHAUL_MODEL".to_owned()),
+        ..ModelError::new(ModelErrorKind::Setup, "no model is named")
     }
 }

@@ -147,6 +147,17 @@ pub struct ModelError {
     pub because: Option<String>,
     /// What to do about it: a command or a setting; several are set apart by newlines.
     pub hint: Option<String>,
+    /// The window's size in tokens, where the conversation did not fit it and the server tells.
+    pub window: Option<u64>,
+    /// The least time after which the server wants to be asked again, where it tells.
+    pub again_after: Option<Duration>,
+}
+
+impl ModelError {
+    /// An error that tells no more than what could not be done.
+    pub(crate) fn new(kind: ModelErrorKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), because: None, hint: None, window: None, again_after: None }
+    }
 }
 
 /// Whoever answers. Dropping the future of `answer` ends the request at once.

@@ -100,10 +100,9 @@ fn headers(key: Option<&str>) -> Result<HeaderMap, ModelError> {
     let is_plain = key.bytes().all(|byte| byte.is_ascii_graphic());
     let value = HeaderValue::from_str(&format!("Bearer {key}")).ok().filter(|_| is_plain);
     let mut value = value.ok_or_else(|| ModelError {
-        kind: ModelErrorKind::Setup,
-        what: "the key in OPENAI_API_KEY can't be sent".to_owned(),
         because: Some("it holds blanks, control characters or letters beyond ASCII".to_owned()),
         hint: Some("copy it again, without quotes and line ends".to_owned()),
+        ..ModelError::new(ModelErrorKind::Setup, "the key in OPENAI_API_KEY can't be sent")
     })?;
     value.set_sensitive(true);
     headers.insert(AUTHORIZATION, value);
@@ -119,17 +118,14 @@ fn is_loopback(host: &str) -> bool {
 
 fn bad_url(url: &str, why: &str) -> ModelError {
     ModelError {
-        kind: ModelErrorKind::Setup,
-        what: format!("`{}` is no base URL of a model's server", shown(url)),
         because: Some(why.to_owned()),
         hint: Some("set OPENAI_BASE_URL to something like http://127.0.0.1:11434/v1".to_owned()),
+        ..ModelError::new(ModelErrorKind::Setup, format!("`{}` is no base URL of a model's server", shown(url)))
     }
 }
 
 fn key_in_clear(host: &str) -> ModelError {
     ModelError {
-        kind: ModelErrorKind::Setup,
-        what: format!("will not send the key to {host} in clear"),
         because: Some("the base URL begins with http:// and does not lead to this machine".to_owned()),
         hint: Some(
             [
@@ -139,6 +135,7 @@ fn key_in_clear(host: &str) -> ModelError {
             ]
             .join("\n"),
         ),
+        ..ModelError::new(ModelErrorKind::Setup, format!("will not send the key to {host} in clear"))
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
+use super::overflow::{is_overflow, window};
 use super::reset::asked_wait;
 use super::words::Words;
 use crate::model::{ModelError, ModelErrorKind};
@@ -61,6 +62,8 @@ pub(super) struct Fault {
     pub(super) hint: Option<String>,
     /// The least wait that the server asks for.
     pub(super) asked: Option<Duration>,
+    /// The size of the window in tokens, where the conversation did not fit it and the server tells.
+    pub(super) window: Option<u64>,
     /// The features of the request that the server names.
     pub(super) named: Vec<Feature>,
     /// Whether the server says that the model is to be asked over the Responses API.
@@ -77,6 +80,7 @@ impl Fault {
             because,
             hint: None,
             asked: None,
+            window: None,
             named: Vec::new(),
             wants_responses: false,
         }
@@ -111,10 +115,11 @@ impl Fault {
             (429, &["rate_limit", "rate limit", "too_many_requests", "resource_exhausted"]),
             (401, &["invalid_api_key", "authentication_error", "unauthorized"]),
             (529, &["overloaded"]),
-            (400, &["invalid_request", "bad_request", "badrequest", "context_length", "content_filter"]),
+            (400, &["invalid_request", "bad_request", "badrequest", "content_filter"]),
         ];
+        let overflow = is_overflow(words).then_some(400);
         let told = by_words.iter().find(|(_, texts)| words.mention(texts)).map(|(status, _)| *status);
-        Self::of_words(words.status.or(told).unwrap_or(500), &HeaderMap::new(), words)
+        Self::of_words(words.status.or(overflow).or(told).unwrap_or(500), &HeaderMap::new(), words)
     }
 
     fn of_words(status: u16, headers: &HeaderMap, words: &Words) -> Self {
@@ -145,9 +150,11 @@ impl Fault {
             }
         };
         let asked = if fault.remedy == Remedy::Again { asked_wait(headers, &words.message) } else { None };
+        let overflows = fault.remedy == Remedy::Never(ModelErrorKind::ContextLength);
+        let window = window(words).filter(|_| overflows);
         let named = Feature::ALL.into_iter().filter(|feature| words.mention(feature.names())).collect();
         let wants_responses = words.mention(&RESPONSES_ONLY);
-        Self { because, asked, named, wants_responses, ..fault }
+        Self { because, asked, window, named, wants_responses, ..fault }
     }
 
     /// Whether it may be that the server has no Responses API.
@@ -181,7 +188,7 @@ impl Fault {
             | ModelErrorKind::Script => None,
         };
         let hint = self.hint.or_else(|| usual.map(str::to_owned));
-        ModelError { kind, what: self.what, because, hint }
+        ModelError { kind, what: self.what, because, hint, window: self.window, again_after: self.asked }
     }
 }
 
@@ -213,16 +220,6 @@ fn is_quota(words: &Words) -> bool {
     ]) || (words.mention(&["exceeded your current quota"]) && !for_now)
 }
 
-const OVERFLOW: [&str; 8] = [
-    "context_length",
-    "context length",
-    "exceed_context_size",
-    "exceeds the available context",
-    "context window",
-    "prompt is too long",
-    "input is too long",
-    "too many input tokens",
-];
 const FILTER: [&str; 4] = ["content_filter", "content_policy", "responsibleaipolicy", "content management policy"];
 const RESPONSES_ONLY: [&str; 3] = ["v1/responses", "use the responses api", "only supported in responses"];
 
@@ -233,11 +230,11 @@ fn names_no_model(words: &Words) -> bool {
 }
 
 fn speaks_of_the_request(words: &Words) -> bool {
-    words.mention(&OVERFLOW) || words.mention(&FILTER) || words.mention(&RESPONSES_ONLY) || names_no_model(words)
+    is_overflow(words) || words.mention(&FILTER) || words.mention(&RESPONSES_ONLY) || names_no_model(words)
 }
 
 fn by_request(words: &Words) -> Fault {
-    if words.mention(&OVERFLOW) {
+    if is_overflow(words) {
         Fault::lasting(ModelErrorKind::ContextLength, "the conversation does not fit the model's window", "")
             .hint("name a model with a larger window with `--model`, or start the server with a larger one")
     } else if words.mention(&FILTER) {

@@ -8,6 +8,7 @@ mod chunk;
 mod endpoint;
 mod exchange;
 mod fault;
+mod overflow;
 mod reset;
 mod responses;
 mod sse;
@@ -132,10 +133,9 @@ impl OpenAi {
         // A proxy can't see this machine's own servers.
         let http = if endpoint.is_loopback { http.no_proxy() } else { http };
         let http = http.build().map_err(|error| ModelError {
-            kind: ModelErrorKind::Setup,
-            what: "the HTTP client can't be set up".to_owned(),
             because: Some(error.to_string()),
             hint: Some("install the system's certificates: `apt-get install ca-certificates`".to_owned()),
+            ..ModelError::new(ModelErrorKind::Setup, "the HTTP client can't be set up")
         })?;
         let refused = if endpoint.takes_strict { 0 } else { bit(Feature::Strict) };
         Ok(Self {

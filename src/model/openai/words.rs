@@ -14,6 +14,8 @@ pub(super) struct Words {
     pub(super) codes: String,
     /// An HTTP status given in the body.
     pub(super) status: Option<u16>,
+    /// The size of the window in tokens, as a field of its own.
+    pub(super) window: Option<u64>,
     /// Whether they came as a web page.
     pub(super) html: bool,
 }
@@ -63,7 +65,8 @@ impl Words {
         let codes = [code("type"), code("code"), code("param"), code("status")].join(" ").to_lowercase();
         let status = ["code", "status", "status_code"].iter().find_map(|key| plain(error.get(key)?).parse().ok());
         let status = status.filter(|status| (400..600).contains(status));
-        Some(Self { message: one_line(&message), codes, status, html: false })
+        let window = error.get("n_ctx").and_then(Value::as_u64);
+        Some(Self { message: one_line(&message), codes, status, window, html: false })
     }
 
     /// Whether message or codes contain one of these, in lower case.

@@ -36,10 +36,9 @@ impl Scripted {
     pub fn from_file(file: &Path) -> Result<Self, ModelError> {
         let name = file.display().to_string();
         let text = std::fs::read_to_string(file).map_err(|error| ModelError {
-            kind: ModelErrorKind::Setup,
-            what: format!("the script {name} can't be read"),
             because: Some(error.to_string()),
             hint: Some("`script:FILE` names a TOML file; docs/SCRIPTS.md describes it".to_owned()),
+            ..ModelError::new(ModelErrorKind::Setup, format!("the script {name} can't be read"))
         })?;
         Self::from_text(&name, &text)
     }
@@ -50,10 +49,9 @@ impl Scripted {
     /// [`ModelErrorKind::Setup`] with name and line.
     pub fn from_text(name: &str, text: &str) -> Result<Self, ModelError> {
         let script = Script::parse(text).map_err(|error| ModelError {
-            kind: ModelErrorKind::Setup,
-            what: format!("{name}:{}: this is no script", error.line),
             because: Some(error.what),
             hint: Some("docs/SCRIPTS.md describes the format".to_owned()),
+            ..ModelError::new(ModelErrorKind::Setup, format!("{name}:{}: this is no script", error.line))
         })?;
         Ok(Self { file: name.to_owned(), script })
     }
@@ -90,7 +88,7 @@ impl Scripted {
             }
         };
         let because = Some(format!("the script says so at {}:{}", self.file, turn.line));
-        ModelError { kind, what: what.to_owned(), because, hint: None }
+        ModelError { because, ..ModelError::new(kind, what) }
     }
 }
 
@@ -162,10 +160,8 @@ fn out_of_step(what: String, came: &str) -> ModelError {
     let cut = came.floor_char_boundary(MAX_SHOWN.min(came.len()));
     let more = if cut < came.len() { "…" } else { "" };
     ModelError {
-        kind: ModelErrorKind::Script,
-        what,
         because: Some(format!("what came was: {}{more}", &came[..cut])),
-        hint: None,
+        ..ModelError::new(ModelErrorKind::Script, what)
     }
 }
 
