@@ -8,6 +8,7 @@ mod openai;
 mod patience;
 mod prices;
 mod scripted;
+mod tokens;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub use openai::{OpenAi, Wire};
 pub use patience::Patience;
 pub use prices::{known_price, parse_price};
 pub use scripted::{About, Scripted};
+pub use tokens::{Gauge, Shortfall, Size, Tokens, known_window};
 
 /// What the model is told a tool is.
 #[derive(Debug, Clone, PartialEq)]
