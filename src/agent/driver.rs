@@ -249,6 +249,14 @@ impl Driver {
         Ok(entry)
     }
 
+    /// Notes something about the run before it is driven.
+    ///
+    /// # Errors
+    /// [`Trouble`] when it can't be recorded.
+    pub fn notice(&mut self, kind: NoticeKind, text: String) -> Result<(), Trouble> {
+        self.note(Event::Noticed { kind, text }).map(drop)
+    }
+
     /// Returns when everything noted is on disk: belongs before every effect.
     pub(super) fn commit(&mut self) -> Result<(), Trouble> {
         Ok(self.recorder.commit()?)

@@ -194,6 +194,9 @@ pub(super) struct DoArgs {
     pub(super) check: Vec<String>,
     #[command(flatten)]
     pub(super) limits: LimitArgs,
+    /// Does not show the model the project's AGENTS.md and RUNBOOK.md
+    #[arg(long)]
+    pub(super) no_docs: bool,
     /// Leaves the services that the model has marked running at the end, and their box with them
     #[arg(long)]
     pub(super) keep_services: bool,
@@ -235,6 +238,9 @@ pub(super) struct CostArgs {
 /// `agent chat`.
 #[derive(Debug, Default, Args)]
 pub(super) struct ChatArgs {
+    /// Does not show the model the project's AGENTS.md and RUNBOOK.md
+    #[arg(long)]
+    pub(super) no_docs: bool,
     #[command(flatten)]
     pub(super) model: ModelArgs,
     #[command(flatten)]

@@ -28,7 +28,8 @@ const COMMANDS: [(&str, &str); 3] = [
 
 /// Runs `agent chat`.
 pub(super) async fn run(args: ChatArgs, place: &Place) -> Result<ExitReason, Failure> {
-    let flags = Flags { model: Some(&args.model), sandbox: Some(&args.sandbox), ..Flags::default() };
+    let flags =
+        Flags { model: Some(&args.model), sandbox: Some(&args.sandbox), no_docs: args.no_docs, ..Flags::default() };
     let settings = Settings { max_turns: u32::MAX, max_time_s: None, ..Settings::resolve(&flags, place)? };
     let task = Task { mode: RunMode::Chat, title: "chat".to_owned(), goal: String::new(), checks: Vec::new() };
     talk(prepare(task, &settings, place)?, &settings.model.name, place).await

@@ -34,6 +34,7 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
         max_cost: args.limits.max_cost.as_deref(),
         deadline: args.limits.deadline.as_deref(),
         keep_services: args.keep_services,
+        no_docs: args.no_docs,
         output_format: args.output_format.as_deref(),
     };
     let starter = if args.in_background { Some(starter()?) } else { None };

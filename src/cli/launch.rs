@@ -7,13 +7,14 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::open_box::{Backends, BoxWish, RunBoxes};
+use super::project_docs::{self, ProjectDocs};
 use super::settings::Settings;
 use super::target::{of_read, of_store, store};
 use super::{Failure, Place, gc, reports, secrets};
 use crate::agent::{Doubt, Driver, Ending, Finished, Parts, Person, Resume, Trouble};
 use crate::clock::{Clock, SystemClock};
 use crate::context::Prompt;
-use crate::domain::{AskedNew, BoxAsked, Entry, Event, ExitReason, Observer, RunMode, RunSpec};
+use crate::domain::{AskedNew, BoxAsked, Entry, Event, ExitReason, NoticeKind, Observer, RunMode, RunSpec};
 use crate::journal::{
     CheckpointFiles, Inbox, LockError, Recorder, ReopenError, Reopened, RunDir, RunStore, new_run_id,
 };
@@ -47,6 +48,8 @@ pub(super) struct Prepared {
     wish: BoxWish,
     backends: Backends,
     again: Option<Again>,
+    /// What of the project's documents the model is not shown, and why.
+    left_out: Vec<String>,
 }
 
 /// Asks a person what became of a call.
@@ -75,7 +78,9 @@ pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<
     let store = store(place)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let random = fastrand::u128(..);
-    let spec = run_spec(task, settings, new_run_id(clock.now(), random));
+    let ProjectDocs { docs, left_out } =
+        if settings.docs { project_docs::read(&settings.workspace) } else { ProjectDocs::default() };
+    let spec = RunSpec { docs, ..run_spec(task, settings, new_run_id(clock.now(), random)) };
     let mut hidden = secrets::of(place);
     hidden.extend(settings.secret());
     let redactor = Arc::new(Redactor::new(&hidden));
@@ -83,7 +88,7 @@ pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<
     let recorder = Recorder::create(&run, Arc::clone(&clock), Arc::clone(&redactor))
         .map_err(|error| Failure::new(ExitReason::Internal, "cannot begin the transcript").because_of(&error))?;
     let (wish, backends) = wish(&spec, &run, settings, &store, &clock, place);
-    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again: None })
+    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again: None, left_out })
 }
 
 /// The box that is wanted.
@@ -174,7 +179,7 @@ pub(super) fn prepare_again(
     // What was let into the box is let in again.
     wish.spec.token = left_token(run.path()).unwrap_or(wish.spec.token);
     let again = Some(Again { resume, asks });
-    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again })
+    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out: Vec::new() })
 }
 
 fn of_reopen(error: &ReopenError, run: &RunDir) -> Failure {
@@ -219,7 +224,7 @@ impl Prepared {
     /// When it can't be recorded, or can't go on.
     pub(super) async fn begin(self, observer: Box<dyn Observer>, person: Box<dyn Person>) -> Result<Begun, Failure> {
         gc::at_start(RunStore::new(&self.wish.spec.state_dir));
-        let Self { spec, run, clock, recorder, redactor, model, wish, backends, again } = self;
+        let Self { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out } = self;
         let parts = Parts {
             clock,
             recorder,
@@ -234,7 +239,13 @@ impl Prepared {
             inbox: Inbox::open(run.path()).ok(),
         };
         let driver = match again {
-            None => Driver::begin(spec, parts)?,
+            None => {
+                let mut driver = Driver::begin(spec, parts)?;
+                for text in left_out {
+                    driver.notice(NoticeKind::DocLeftOut, text)?;
+                }
+                driver
+            }
             Some(Again { resume, mut asks }) => Box::pin(Driver::resume(resume, parts, &mut asks)).await?,
         };
         Ok(Begun { driver, run })
@@ -324,7 +335,8 @@ fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// In lower case.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

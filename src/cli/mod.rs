@@ -27,6 +27,7 @@ mod patch;
 mod person;
 mod place;
 mod plain_view;
+mod project_docs;
 mod replay;
 mod reports;
 mod resume;

@@ -214,6 +214,7 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
         max_cost: args.limits.max_cost.as_deref(),
         deadline: args.limits.deadline.as_deref(),
         keep_services: spec.keep_services,
+        no_docs: true,
         output_format: args.output_format.as_deref(),
     };
     let mut settings = Settings::resolve(&flags, place)?;

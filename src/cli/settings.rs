@@ -35,6 +35,8 @@ pub(super) struct Flags<'a> {
     pub(super) deadline: Option<&'a str>,
     /// Whether services are left alive at the end.
     pub(super) keep_services: bool,
+    /// Whether the model is not shown what the project says of itself.
+    pub(super) no_docs: bool,
     /// What goes to stdout.
     pub(super) output_format: Option<&'a str>,
 }
@@ -65,6 +67,8 @@ pub(super) struct Settings {
     pub(super) budget: Budget,
     /// Whether services are left alive at the end.
     pub(super) keep_services: bool,
+    /// Whether the model is shown what the project says of itself.
+    pub(super) docs: bool,
     /// The image that the box is kept as at the end.
     pub(super) save_image: Option<String>,
     /// When checkpoints are taken unasked.
@@ -115,6 +119,7 @@ impl Settings {
             max_time_s: config.max_time_s.value,
             budget: budget::of(&config, flags.deadline)?,
             keep_services: flags.keep_services,
+            docs: !flags.no_docs,
             save_image: None,
             checkpoints: checkpoint_rules(&config, sandbox_flags.before_checkpoint.clone()),
             checks: config.checks.value,

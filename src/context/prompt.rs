@@ -25,6 +25,8 @@ pub enum Prompt {
     Forked,
     /// The model goes round in a circle.
     Stuck,
+    /// What the project says of itself.
+    Docs,
 }
 
 /// A template and its values do not fit each other.
@@ -56,7 +58,7 @@ pub enum PromptError {
 
 impl Prompt {
     /// All templates.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::System,
         Self::Goal,
         Self::Chat,
@@ -67,6 +69,7 @@ impl Prompt {
         Self::Resumed,
         Self::Forked,
         Self::Stuck,
+        Self::Docs,
     ];
 
     /// The file name without ending.
@@ -82,6 +85,7 @@ impl Prompt {
             Self::Resumed => "resumed",
             Self::Forked => "forked",
             Self::Stuck => "stuck",
+            Self::Docs => "docs",
         }
     }
 
@@ -98,6 +102,7 @@ impl Prompt {
             Self::Resumed => include_str!("../../prompts/resumed.md"),
             Self::Forked => include_str!("../../prompts/forked.md"),
             Self::Stuck => include_str!("../../prompts/stuck.md"),
+            Self::Docs => include_str!("../../prompts/docs.md"),
         }
     }
 

@@ -41,7 +41,7 @@ impl Situation {
                 | NoticeKind::CheckpointFailed => {
                     self.add(format!("Noticed: {}.", cut(text)));
                 }
-                NoticeKind::Headless | NoticeKind::ServicesKept | NoticeKind::BudgetNear => {}
+                NoticeKind::Headless | NoticeKind::ServicesKept | NoticeKind::BudgetNear | NoticeKind::DocLeftOut => {}
             },
             Event::SidecarStopped { name, why } => self.add(format!("Sidecar {name} is gone: {}.", cut(why))),
             Event::ModelRequested { .. } => self.told.append(&mut self.new),

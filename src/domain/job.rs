@@ -364,6 +364,8 @@ pub enum NoticeKind {
     CheckpointFailed,
     /// Most of the budget is spent.
     BudgetNear,
+    /// A document of the project is not shown to the model, or not all of it.
+    DocLeftOut,
 }
 
 #[cfg(test)]

@@ -84,6 +84,16 @@ pub struct ProjectDoc {
     pub text: String,
 }
 
+impl ProjectDoc {
+    /// Most bytes of one that the model is shown: some ten thousand tokens, which every request carries.
+    pub const MOST_SHOWN: usize = 32 << 10;
+
+    /// Whether there is more in the file than is shown.
+    pub fn is_cut(&self) -> bool {
+        self.size_bytes > Self::MOST_SHOWN as u64
+    }
+}
+
 /// The box that was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoxAsked {

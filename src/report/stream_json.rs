@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::totals::{Totals, has_failed};
 use super::{Closing, visible_json};
-use crate::domain::{Entry, Event, ExitReason, JobRecord, Observer, Progress, Verdict};
+use crate::domain::{Entry, Event, ExitReason, JobRecord, Observer, Progress, RunSpec, Verdict};
 
 /// The version of the objects: it goes up when a member changes its meaning or goes away.
 pub const OUTPUT_SCHEMA_VERSION: u32 = 1;
@@ -135,7 +135,7 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
     fn entry(&mut self, entry: &Entry) {
         self.totals.add(entry);
         match &entry.event {
-            Event::RunStarted { spec, .. } => self.line("init", at(entry, json!(spec))),
+            Event::RunStarted { spec, .. } | Event::RunForked { spec } => self.line("init", at(entry, asked(spec))),
             Event::UserSaid { text, .. } => self.line("message", at(entry, json!({ "role": "user", "text": text }))),
             Event::HarnessSaid { text } => self.line("message", at(entry, json!({ "role": "harness", "text": text }))),
             Event::ModelAnswered { .. } => self.answered(entry),
@@ -175,7 +175,6 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
             }
             Event::BoxMeasured { usage } => self.line("box_usage", at(entry, json!(usage))),
             Event::Noticed { kind, text } => self.line("notice", at(entry, json!({ "kind": kind, "text": text }))),
-            Event::RunForked { spec } => self.line("init", at(entry, json!(spec))),
             Event::RunResumed { epoch, away_ms, found, notes, asked } => {
                 let members =
                     json!({ "epoch": epoch, "away_ms": away_ms, "box": found, "notes": notes, "asked": asked });
@@ -245,6 +244,16 @@ fn job_members(record: &JobRecord) -> Value {
 
 fn object(kind: &str, members: Value) -> Value {
     joined(json!({ "type": kind, "schema_version": OUTPUT_SCHEMA_VERSION }), members)
+}
+
+/// What was asked; of documents that they are there, not what they say.
+fn asked(spec: &RunSpec) -> Value {
+    let mut asked = json!(spec);
+    let docs = asked.get_mut("docs").and_then(Value::as_array_mut);
+    for doc in docs.into_iter().flatten().filter_map(Value::as_object_mut) {
+        doc.shift_remove("text");
+    }
+    asked
 }
 
 fn at(entry: &Entry, members: Value) -> Value {

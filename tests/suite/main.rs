@@ -36,6 +36,7 @@ mod model_server;
 mod model_wire;
 mod people;
 mod power_loss;
+mod project_docs;
 mod prompts;
 mod recorded;
 mod replay;
