@@ -27,7 +27,6 @@ needed_programs=(
     busybox:busybox-static
     # Programs that ask a person: how they are recognised is tested with them.
     python3:python3
-    strace:strace
     less:less
     vim:vim
     sudo:sudo

@@ -28,6 +28,7 @@ mod house;
 mod jobs;
 mod journal;
 mod kill_sweep;
+mod killer;
 mod lifeline;
 mod logs;
 mod long_waits;

@@ -32,7 +32,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(in crate::sandbox) fn make_dir(dir: &Path) -> Result<(), StepError> {
     let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(dir);
     made.during(|| format!("make the box's directory {}", dir.display()))?;
+    let is_unrecorded = Record::load(dir).is_none();
     for name in ["u", "w", "mnt"] {
+        if is_unrecorded {
+            // An empty one was left by a driver that went before there was a box; one with something in it stays.
+            let _ = fs::remove_dir(dir.join(name));
+        }
         let made = fs::DirBuilder::new().mode(0o700).create(dir.join(name));
         made.during(|| format!("make the box's directory {}", dir.join(name).display()))?;
     }
