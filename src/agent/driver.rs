@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::context::{History, Prompt, Situation};
 use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, NoticeKind, Observer, Progress, RunSpec, ToolCall};
 use crate::journal::{Blobs, CheckpointFiles, Inbox, Mail, Recorder, Requests};
-use crate::model::{Answer, Delta, Message, Model, ModelError, Request, ToolSpec};
+use crate::model::{Answer, Delta, Message, Model, ModelError, Request, Switch, ToolSpec};
 use crate::tools::{Left, Registry, Tool, WorkbenchError};
 
 use super::around::{Around, Happening, out_of_time};
@@ -358,10 +358,11 @@ impl Driver {
         if let Some(text) = self.state.warning() {
             self.note(Event::Noticed { kind: NoticeKind::BudgetNear, text })?;
         }
+        if let Some(switch) = self.model.choose() {
+            self.note_switch(switch)?;
+        }
         let request = self.request();
-        let stored = self.requests.put(&self.model.render(&request))?;
-        let (sha256, kept_bytes, rest) = (stored.sha256, stored.kept_bytes, stored.rest);
-        self.note(Event::ModelRequested { turn, sha256, kept_bytes, rest })?;
+        self.note_request(turn, &request)?;
         self.commit_meanwhile().await?;
         match self.answer(turn, &request).await? {
             Ok(Ok(answer)) => self.take_answer(turn, answer),
@@ -374,6 +375,18 @@ impl Driver {
             Err(Cut::Word(word)) => self.take(word),
             Err(Cut::NoBox(error)) => self.stop_for(error),
         }
+    }
+
+    fn note_switch(&mut self, switch: Switch) -> Result<(), Trouble> {
+        let Switch { from, to, why } = switch;
+        self.note(Event::ModelSwitched { from, to, why }).map(drop)
+    }
+
+    /// Notes a request as it is about to be sent.
+    fn note_request(&mut self, turn: u32, request: &Request) -> Result<(), Trouble> {
+        let stored = self.requests.put(&self.model.render(request))?;
+        let (sha256, kept_bytes, rest) = (stored.sha256, stored.kept_bytes, stored.rest);
+        self.note(Event::ModelRequested { turn, sha256, kept_bytes, rest }).map(drop)
     }
 
     /// Waits for the answer; meanwhile shows what streams by and lets the box come up.
@@ -391,7 +404,7 @@ impl Driver {
             let opening = self.bench.is_opening();
             tokio::select! {
                 biased;
-                Some(delta) = streamed.recv() => self.show(turn, delta)?,
+                Some(delta) = streamed.recv() => self.show(turn, request, delta)?,
                 answered = &mut answer => break Ok(answered),
                 happening = self.around.next() => match happening {
                     Happening::Word(word @ Word::Notice { .. }) => self.take(word)?,
@@ -408,18 +421,23 @@ impl Driver {
             }
         };
         while let Ok(delta) = streamed.try_recv() {
-            self.show(turn, delta)?;
+            self.show(turn, request, delta)?;
         }
         Ok(answered)
     }
 
-    fn show(&mut self, turn: u32, delta: Delta) -> Result<(), Trouble> {
+    fn show(&mut self, turn: u32, request: &Request, delta: Delta) -> Result<(), Trouble> {
         match delta {
             Delta::Text(text) => self.observer.progress(&Progress::Text(text)),
             Delta::Reasoning(text) => self.observer.progress(&Progress::Reasoning(text)),
             Delta::Restarted => {
                 let why = "the answer broke off; asking again".to_owned();
                 self.observer.progress(&Progress::Patience { why, wait_ms: 0 });
+            }
+            Delta::Switched(switch) => {
+                self.note_switch(switch)?;
+                // It goes to the other one in that one's own form.
+                self.note_request(turn, request)?;
             }
             Delta::Delayed { why, wait } => {
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);

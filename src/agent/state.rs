@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::claim;
 use crate::domain::{
-    BoxReturn, CheckResult, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs, NoticeKind, Outcome, RunMode,
-    RunSpec, Spent, Status, ToolCall, Verdict,
+    Answering, BoxReturn, CheckResult, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs, NoticeKind, Outcome,
+    RunMode, RunSpec, Spent, Status, ToolCall, Verdict,
 };
 use crate::recovery::Circles;
 
@@ -122,6 +122,7 @@ pub struct State {
     checkpoints: Checkpoints,
     circles: Circles,
     spent: Spent,
+    answering: Answering,
     warned: bool,
     stop: Option<(ExitReason, String)>,
     ended: bool,
@@ -153,6 +154,7 @@ impl State {
             checkpoints: Checkpoints::default(),
             circles: Circles::default(),
             spent: Spent::default(),
+            answering: Answering::default(),
             warned: false,
             stop: None,
             ended: false,
@@ -235,6 +237,7 @@ impl State {
         self.jobs.apply(entry);
         self.checkpoints.apply(entry);
         self.circles.apply(entry);
+        self.answering.apply(&entry.event);
         match &entry.event {
             Event::UserSaid { .. } => {
                 self.floor = Floor::Model;
@@ -250,12 +253,12 @@ impl State {
             }
             Event::ModelAnswered { text, calls, usage, .. } => {
                 let bytes = text.len() + calls.iter().map(|call| call.arguments.len()).sum::<usize>();
-                self.spent.answer(*usage, bytes as u64, self.spec.budget.price.as_ref());
+                self.spent.answer(*usage, bytes as u64, self.answering.price(&self.spec));
                 self.take_answer(text, calls);
             }
             Event::SummaryRequested { kept_bytes, rest, .. } => self.spent.request(kept_bytes + rest.size_bytes),
             Event::SummaryAnswered { usage, response, .. } => {
-                self.spent.answer(*usage, response.size_bytes, self.spec.budget.price.as_ref());
+                self.spent.answer(*usage, response.size_bytes, self.answering.price(&self.spec));
             }
             Event::Noticed { kind: NoticeKind::BudgetNear, .. } => self.warned = true,
             Event::ModelFailed { why, reason, .. } => self.stop = Some((*reason, why.clone())),

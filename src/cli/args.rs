@@ -98,6 +98,10 @@ pub(super) struct ModelArgs {
     /// What a million tokens cost in US dollars, as INPUT,CACHED,OUTPUT [config: price]
     #[arg(long, value_name = "PRICE")]
     pub(super) price: Option<String>,
+    /// A model that is asked while those before it can't answer; may be repeated. The key of another server is taken from
+    /// LONGHAUL_KEY_ and the server's name, such as LONGHAUL_KEY_OPENROUTER_AI [config: fallbacks]
+    #[arg(long, value_name = "MODEL[@URL][=PRICE]")]
+    pub(super) fallback: Vec<String>,
     /// How long a server that is limited, overloaded or gone is waited for, such as 30m or 6h [default: 6h] [config: patience]
     #[arg(long, value_name = "DURATION")]
     pub(super) patience: Option<String>,

@@ -1,31 +1,47 @@
 //! What a run may cost, from what was said about it.
 
+use std::collections::BTreeMap;
+
 use jiff::civil::{DateTime, Time};
 use jiff::{Timestamp, ToSpan as _, Zoned};
 
 use super::Failure;
 use crate::config::Config;
 use crate::domain::{Budget, ExitReason, Price};
-use crate::model::{OPENAI_BASE_URL, known_price, parse_price};
+use crate::model::{Fallback, OPENAI_BASE_URL, known_price, parse_price};
 
 /// The budget that the settings and the flag `--deadline` make.
 ///
 /// # Errors
 /// For a limit on money where the price is not known, and for a deadline that makes no sense.
-pub(super) fn of(config: &Config, deadline: Option<&str>) -> Result<Budget, Failure> {
+pub(super) fn of(config: &Config, fallbacks: &[Fallback], deadline: Option<&str>) -> Result<Budget, Failure> {
     let price = price(config)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the setting was checked")]
     let max_cost = config.max_cost.value.map(|dollars| (dollars * 1e6).round() as u64);
+    let unknown = |model: &str, hint: &str| {
+        Failure::new(ExitReason::Usage, "a limit on money can't be held")
+            .because(format!("the price of `{model}` at its server is not known"))
+            .hint(format!("say it with {hint} in US dollars per million tokens, or limit `--max-tokens`"))
+    };
     if max_cost.is_some() && price.is_none() {
         let model = config.model.value.as_deref().unwrap_or_default();
-        return Err(Failure::new(ExitReason::Usage, "a limit on money can't be held")
-            .because(format!("the price of `{model}` at its server is not known"))
-            .hint(
-                "say it with `--price INPUT,CACHED,OUTPUT` in US dollars per million tokens, or limit `--max-tokens`",
-            ));
+        return Err(unknown(model, "`--price INPUT,CACHED,OUTPUT`"));
+    }
+    let server = config.base_url.value.as_deref().unwrap_or(OPENAI_BASE_URL);
+    let mut fallback_prices = BTreeMap::new();
+    for fallback in fallbacks {
+        let url = fallback.base_url.as_deref().unwrap_or(server);
+        let name = fallback.shown();
+        match fallback.price.clone().or_else(|| known_price(url, &fallback.name)) {
+            Some(price) => drop(fallback_prices.insert(name, price)),
+            None if max_cost.is_some() => {
+                return Err(unknown(&name, &format!("`--fallback {name}=INPUT,CACHED,OUTPUT`")));
+            }
+            None => {}
+        }
     }
     let deadline = deadline.map(|text| moment(text, &Zoned::now())).transpose()?;
-    Ok(Budget { max_tokens: config.max_tokens.value, max_cost, deadline, price })
+    Ok(Budget { max_tokens: config.max_tokens.value, max_cost, deadline, price, fallback_prices })
 }
 
 fn price(config: &Config) -> Result<Option<Price>, Failure> {

@@ -18,7 +18,7 @@ use crate::domain::{AskedNew, BoxAsked, Entry, Event, ExitReason, NoticeKind, Ob
 use crate::journal::{
     CheckpointFiles, Inbox, LockError, Recorder, ReopenError, Reopened, RunDir, RunStore, new_run_id,
 };
-use crate::model::{self, Model};
+use crate::model::{self, Fallback, Model};
 use crate::report::Closing;
 use crate::sandbox::{BoxSpec, Network, left_token};
 use crate::telemetry::Redactor;
@@ -74,7 +74,8 @@ pub(super) struct Over {
 /// Makes everything that a run needs but its box. Nothing is left behind when this fails, except that an empty state
 /// directory may be.
 pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<Prepared, Failure> {
-    let model = model::open(&settings.model).map_err(|error| Failure::from(Trouble::from(error)))?;
+    let model = model::open_all(&settings.model, &settings.other_models(place))
+        .map_err(|error| Failure::from(Trouble::from(error)))?;
     let store = store(place)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let random = fastrand::u128(..);
@@ -82,7 +83,7 @@ pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<
         if settings.docs { project_docs::read(&settings.workspace) } else { ProjectDocs::default() };
     let spec = RunSpec { docs, ..run_spec(task, settings, new_run_id(clock.now(), random)) };
     let mut hidden = secrets::of(place);
-    hidden.extend(settings.secret());
+    hidden.extend(settings.secrets(place));
     let redactor = Arc::new(Redactor::new(&hidden));
     let run = store.create(&spec, &redactor).map_err(|error| of_store(&error))?;
     let recorder = Recorder::create(&run, Arc::clone(&clock), Arc::clone(&redactor))
@@ -145,11 +146,12 @@ pub(super) fn prepare_again(
     asks: Asker,
     place: &Place,
 ) -> Result<Prepared, Failure> {
-    let model = model::open(&settings.model).map_err(|error| Failure::from(Trouble::from(error)))?;
+    let model = model::open_all(&settings.model, &settings.other_models(place))
+        .map_err(|error| Failure::from(Trouble::from(error)))?;
     let store = store(place)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut hidden = secrets::of(place);
-    hidden.extend(settings.secret());
+    hidden.extend(settings.secrets(place));
     let redactor = Arc::new(Redactor::new(&hidden));
     let mut resume = Resume { asked, ..Resume::default() };
     let mut spec = None;
@@ -291,7 +293,7 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
         checkpoints: Some(settings.checkpoints.clone()),
         budget: settings.budget.clone(),
         window_tokens: None,
-        fallbacks: Vec::new(),
+        fallbacks: settings.fallbacks.iter().map(Fallback::shown).collect(),
         docs: Vec::new(),
         parent: None,
     }

@@ -15,10 +15,11 @@ use super::{Failure, Place};
 use crate::agent::Doubt;
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::{
-    AskedNew, BoxAsked, Budget, Effect, Event, ExitReason, RunMode, RunSpec, SandboxKind, Verdict, duration_words,
+    AskedNew, BoxAsked, Budget, Effect, Event, ExitReason, Price, RunMode, RunSpec, SandboxKind, Verdict,
+    duration_words,
 };
 use crate::journal::{Heartbeat, Holder, Inbox, Reader, RunDir, RunState, RunStore, RunSummary, post, silent_for};
-use crate::model::SCRIPT_PREFIX;
+use crate::model::{Fallback, SCRIPT_PREFIX};
 use crate::report::visible;
 use crate::sandbox::choose::Wanted;
 use crate::sandbox::{Limits, Network};
@@ -202,6 +203,7 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
     let model = ModelArgs {
         model: Some(args.model.model.clone().unwrap_or_else(|| script_again(spec, place))),
         price: args.model.price.clone().or_else(|| price_again(args, spec)),
+        fallback: fallbacks_again(args, spec),
         ..args.model.clone()
     };
     let sandbox = BoxArgs { dir: Some(spec.workspace.clone().into()), ..BoxArgs::default() };
@@ -231,6 +233,7 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
     let asked = AskedNew {
         model: args.model.model.clone().filter(|name| *name != spec.model),
         base_url: Some(base_url).filter(|url| *url != spec.base_url),
+        fallbacks: Some(settings.fallbacks.iter().map(Fallback::shown).collect()).filter(|all| *all != spec.fallbacks),
         max_turns: args.limits.max_turns.is_some().then_some(settings.max_turns),
         max_time_s: settings.max_time_s.filter(|_| args.limits.max_time.is_some()),
         budget: Some(budget(args, spec, &settings)).filter(|budget| *budget != spec.budget),
@@ -241,21 +244,39 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
 /// The price that the run knew, for the same model.
 fn price_again(args: &ResumeArgs, spec: &RunSpec) -> Option<String> {
     let price = spec.budget.price.as_ref().filter(|_| args.model.model.is_none() && args.model.base_url.is_none())?;
+    Some(price_words(price))
+}
+
+fn price_words(price: &Price) -> String {
     #[expect(clippy::cast_precision_loss, reason = "some dollars")]
     let dollars = [price.input, price.cached, price.output].map(|millionths| (millionths as f64 / 1e6).to_string());
-    Some(dollars.join(","))
+    dollars.join(",")
+}
+
+/// The run's fallbacks with the prices that it knew, unless others are named.
+fn fallbacks_again(args: &ResumeArgs, spec: &RunSpec) -> Vec<String> {
+    let known = |name: &String| match spec.budget.fallback_prices.get(name) {
+        Some(price) => format!("{name}={}", price_words(price)),
+        None => name.clone(),
+    };
+    match args.model.fallback.is_empty() {
+        true => spec.fallbacks.iter().map(known).collect(),
+        false => args.model.fallback.clone(),
+    }
 }
 
 /// The run's budget, but for what is said otherwise.
 fn budget(args: &ResumeArgs, spec: &RunSpec, settings: &Settings) -> Budget {
     let (old, new) = (&spec.budget, &settings.budget);
     let is_same_model = args.model.model.is_none() && args.model.base_url.is_none();
+    let fallbacks = if args.model.fallback.is_empty() { old } else { new };
     let price = if is_same_model && args.model.price.is_none() { &old.price } else { &new.price };
     Budget {
         max_tokens: if args.limits.max_tokens.is_some() { new.max_tokens } else { old.max_tokens },
         max_cost: if args.limits.max_cost.is_some() { new.max_cost } else { old.max_cost },
         deadline: if args.limits.deadline.is_some() { new.deadline } else { old.deadline },
         price: price.clone(),
+        fallback_prices: fallbacks.fallback_prices.clone(),
     }
 }
 

@@ -8,7 +8,7 @@ use super::args::{BoxArgs, ModelArgs, WorkspaceArg};
 use super::{Failure, Place, budget, launch};
 use crate::config::{self, Config, Key, Origin, OutputFormat, SandboxChoice, Sources, Value, WireChoice};
 use crate::domain::{Budget, CheckpointRules, ExitReason, SandboxKind};
-use crate::model::{ModelChoice, Patience, Wire};
+use crate::model::{Fallback, ModelChoice, Patience, SCRIPT_PREFIX, Wire, key_variable};
 use crate::sandbox::choose::Wanted;
 use crate::sandbox::{Limits, Network};
 use crate::telemetry::Secret;
@@ -45,6 +45,8 @@ pub(super) struct Flags<'a> {
 pub(super) struct Settings {
     /// Who answers.
     pub(super) model: ModelChoice,
+    /// Who answers where that one can't.
+    pub(super) fallbacks: Vec<Fallback>,
     /// The kind of box.
     pub(super) sandbox: Wanted,
     /// The image, if one was named.
@@ -103,6 +105,7 @@ impl Settings {
         let bind = sandbox_flags.workspace == WorkspaceArg::Bind;
         Ok(Self {
             model: model_choice(&config, place),
+            fallbacks: fallbacks(&config)?,
             sandbox,
             image,
             network: if config.network.value { Network::Open } else { Network::None },
@@ -117,7 +120,7 @@ impl Settings {
             },
             max_turns: config.max_turns.value,
             max_time_s: config.max_time_s.value,
-            budget: budget::of(&config, flags.deadline)?,
+            budget: budget::of(&config, &fallbacks(&config)?, flags.deadline)?,
             keep_services: flags.keep_services,
             docs: !flags.no_docs,
             save_image: None,
@@ -127,11 +130,44 @@ impl Settings {
         })
     }
 
-    /// The model's key, which must never be recorded.
-    pub(super) fn secret(&self) -> Option<Secret> {
-        let value = self.model.api_key.clone()?;
-        Some(Secret { name: "api_key".to_owned(), value })
+    /// The models' keys, which must never be recorded.
+    pub(super) fn secrets(&self, place: &Place) -> Vec<Secret> {
+        let others = self.other_models(place);
+        let all = std::iter::once(&self.model).chain(others.iter().map(|(_, choice)| choice));
+        let keys = all.filter_map(|choice| choice.api_key.clone());
+        keys.map(|value| Secret { name: "api_key".to_owned(), value }).collect()
     }
+
+    /// The models that are asked where the first can't answer, each with its name in the record. A key goes to no other
+    /// server than the one that it is for.
+    pub(super) fn other_models(&self, place: &Place) -> Vec<(String, ModelChoice)> {
+        let choice = |fallback: &Fallback| {
+            let first = self.model.clone();
+            let name = fallback.name.clone();
+            match fallback.base_url.clone().filter(|url| Some(url) != first.base_url.as_ref()) {
+                None => ModelChoice { name, ..first },
+                Some(url) => {
+                    let api_key = place.var(&key_variable(&url)).map(str::to_owned);
+                    ModelChoice { name, api_key, base_url: Some(url), wire: Wire::Auto, ..first }
+                }
+            }
+        };
+        self.fallbacks.iter().map(|fallback| (fallback.shown(), choice(fallback))).collect()
+    }
+}
+
+/// The models that are asked where the first can't answer. A script is never replaced.
+fn fallbacks(config: &Config) -> Result<Vec<Fallback>, Failure> {
+    if config.model.value.as_deref().is_some_and(|name| name.starts_with(SCRIPT_PREFIX)) {
+        return Ok(Vec::new());
+    }
+    let read = |text: &String| {
+        Fallback::parse(text).map_err(|right| {
+            Failure::new(ExitReason::Usage, format!("`{text}` is no model to fall back on"))
+                .because(format!("it must be {right}"))
+        })
+    };
+    config.fallbacks.value.iter().map(read).collect()
 }
 
 fn sources(flags: &Flags<'_>, workspace: &Path, place: &Place) -> Result<Sources, Failure> {
@@ -171,6 +207,8 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
         (Key::OutputFormat, "--output-format", flags.output_format),
     ];
     let given = given.into_iter().filter_map(|(key, flag, text)| Some((key, flag, text?)));
+    let fallbacks = model.map(|flags| flags.fallback.clone()).filter(|all| !all.is_empty());
+    let fallbacks = fallbacks.map(|all| Ok((Key::Fallbacks, Value::List(all))));
     given
         .map(|(key, flag, text)| {
             let value = key.parse(text).map_err(|right| {
@@ -179,6 +217,7 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
             })?;
             Ok((key, value))
         })
+        .chain(fallbacks)
         .collect()
 }
 

@@ -9,6 +9,7 @@ pub enum Key {
     ApiKeyEnv,
     Wire,
     Patience,
+    Fallbacks,
     Sandbox,
     Image,
     Network,
@@ -114,12 +115,13 @@ pub(super) enum Project {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
         Self::Wire,
         Self::Patience,
+        Self::Fallbacks,
         Self::Sandbox,
         Self::Image,
         Self::Network,
@@ -147,6 +149,7 @@ impl Key {
             Self::ApiKeyEnv => "api_key_env",
             Self::Wire => "wire",
             Self::Patience => "patience",
+            Self::Fallbacks => "fallbacks",
             Self::Sandbox => "sandbox",
             Self::Image => "image",
             Self::Network => "network",
@@ -175,6 +178,7 @@ impl Key {
             Self::ApiKeyEnv => &["LONGHAUL_API_KEY_ENV"],
             Self::Wire => &["LONGHAUL_WIRE"],
             Self::Patience => &["LONGHAUL_PATIENCE"],
+            Self::Fallbacks => &["LONGHAUL_FALLBACKS"],
             Self::Sandbox => &["LONGHAUL_SANDBOX"],
             Self::Image => &["LONGHAUL_IMAGE"],
             Self::Network => &["LONGHAUL_NETWORK"],
@@ -203,6 +207,7 @@ impl Key {
             | Self::ApiKeyEnv
             | Self::Wire
             | Self::Patience
+            | Self::Fallbacks
             | Self::Price
             | Self::Image
             | Self::Tmux
@@ -285,6 +290,8 @@ impl Key {
                 let number: Option<f64> = text.parse().ok().filter(|cpus| (0.01..=100_000.0).contains(cpus));
                 number.map(Value::Number).ok_or("a number above zero such as 1.5")
             }
+            // Prices in them hold commas.
+            Self::Fallbacks => Ok(Value::List(text.split_whitespace().map(str::to_owned).collect())),
             Self::Checks => Ok(Value::List(vec![text.to_owned()])),
             Self::Checkpoints => match text {
                 "auto" => Ok(Value::Checkpoints(true)),

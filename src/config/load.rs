@@ -144,6 +144,7 @@ impl Layers {
             api_key_env: or(self.take(Key::ApiKeyEnv, text), "OPENAI_API_KEY".to_owned()),
             wire: or(self.take(Key::Wire, wire), WireChoice::Auto),
             patience_s: or(self.take(Key::Patience, count), DEFAULT_PATIENCE_S),
+            fallbacks: or(self.take(Key::Fallbacks, list), Vec::new()),
             sandbox: or(self.take(Key::Sandbox, sandbox), SandboxChoice::Auto),
             image: self.take(Key::Image, text),
             network: or(self.take(Key::Network, network), true),
@@ -248,11 +249,10 @@ fn read_file(path: &Path) -> Result<Vec<(Key, Value)>, ConfigError> {
 
 fn of_toml(key: Key, value: &Spanned<DeValue<'_>>) -> Result<Value, &'static str> {
     match (key, value.get_ref()) {
-        (Key::Checks, DeValue::Array(items)) => {
-            let commands = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
-            commands.collect::<Option<_>>().map(Value::List).ok_or("a list of commands")
-        }
+        (Key::Checks, DeValue::Array(items)) => texts(items).ok_or("a list of commands"),
         (Key::Checks, _) => Err("a list of commands"),
+        (Key::Fallbacks, DeValue::Array(items)) => texts(items).ok_or("a list of models"),
+        (Key::Fallbacks, _) => Err("a list of models"),
         (key, DeValue::String(text)) => key.parse(text),
         (
             Key::Memory
@@ -268,6 +268,10 @@ fn of_toml(key: Key, value: &Spanned<DeValue<'_>>) -> Result<Value, &'static str
         (Key::Cpus | Key::MaxCost, DeValue::Float(number)) => key.parse(number.as_str()),
         (key, _) => Err(key.parse("").err().unwrap_or("something else")),
     }
+}
+
+fn texts(items: &[Spanned<DeValue<'_>>]) -> Option<Value> {
+    items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect::<Option<_>>().map(Value::List)
 }
 
 /// The key that differs least from `name`, if it is not much.

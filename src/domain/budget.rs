@@ -1,5 +1,7 @@
 //! What a run may cost, what it has cost, and what its model's tokens cost.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +51,9 @@ pub struct Budget {
     /// What the model's tokens cost, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
+    /// What the tokens of the models after it cost, by their names in the record, where that is known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fallback_prices: BTreeMap<String, Price>,
 }
 
 /// What a run has cost so far.

@@ -1,5 +1,6 @@
 //! The nouns that all modules share: plain, serialisable data without I/O, clock or async.
 
+mod answering;
 mod budget;
 mod call;
 mod checkpoint;
@@ -14,6 +15,7 @@ mod spec;
 mod verdict;
 mod words;
 
+pub use answering::Answering;
 pub use budget::{Budget, Price, Spent, money_words};
 pub use call::{Exit, Outcome, OutputFacts, Status, ToolCall, Usage};
 pub use checkpoint::{

@@ -136,6 +136,9 @@ pub struct AskedNew {
     /// Another server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
+    /// Other models in its place where it can't answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallbacks: Option<Vec<String>>,
     /// Another limit of model requests, those before included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_turns: Option<u32>,
@@ -155,9 +158,10 @@ impl AskedNew {
 
     /// Asks for it.
     pub fn change(&self, spec: &mut RunSpec) {
-        let Self { model, base_url, max_turns, max_time_s, budget } = self.clone();
+        let Self { model, base_url, fallbacks, max_turns, max_time_s, budget } = self.clone();
         spec.model = model.unwrap_or_else(|| std::mem::take(&mut spec.model));
         spec.base_url = base_url.unwrap_or_else(|| std::mem::take(&mut spec.base_url));
+        spec.fallbacks = fallbacks.unwrap_or_else(|| std::mem::take(&mut spec.fallbacks));
         spec.max_turns = max_turns.unwrap_or(spec.max_turns);
         spec.max_time_s = max_time_s.or(spec.max_time_s);
         spec.budget = budget.unwrap_or_else(|| std::mem::take(&mut spec.budget));

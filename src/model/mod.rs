@@ -3,7 +3,9 @@
 //! History is *our* type ([`Message`]); a vendor's wire type never leaves its file.
 
 mod assemble;
+mod breaker;
 mod choice;
+mod fallbacks;
 mod openai;
 mod patience;
 mod prices;
@@ -16,7 +18,7 @@ use serde_json::Value;
 
 use crate::domain::{ToolCall, Usage};
 
-pub use choice::{ModelChoice, OPENAI_BASE_URL, SCRIPT_PREFIX, open};
+pub use choice::{Fallback, ModelChoice, OPENAI_BASE_URL, SCRIPT_PREFIX, key_variable, open, open_all};
 pub use openai::{OpenAi, Wire};
 pub use patience::Patience;
 pub use prices::{known_price, parse_price};
@@ -107,6 +109,20 @@ pub enum Delta {
     },
     /// A try was cut short: what was streamed of it is void.
     Restarted,
+    /// Another model is asked from here on; the request is about to be sent to it, in the form that [`Model::render`]
+    /// gives from now on.
+    Switched(Switch),
+}
+
+/// Another model is asked from here on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Switch {
+    /// The one before, as it was asked for.
+    pub from: String,
+    /// The one from here on, as it was asked for.
+    pub to: String,
+    /// Why, in words.
+    pub why: String,
 }
 
 /// Takes deltas as they come.
@@ -167,6 +183,16 @@ impl ModelError {
 pub trait Model: Send + Sync {
     /// The request exactly as it will be sent, for the record; without credentials.
     fn render(&self, request: &Request) -> Vec<u8>;
+
+    /// Decides who is asked next, where there are several; belongs before [`Model::render`]. Some if it is another one than
+    /// before.
+    fn choose(&self) -> Option<Switch> {
+        None
+    }
+
+    /// The run was taken up again and has asked this model before; for the request that comes next its server has been
+    /// waited for that long already, which counts to the patience with it.
+    fn goes_on(&self, _waited: Duration) {}
 
     /// Asks, waits out what can be waited out, and answers.
     ///

@@ -15,6 +15,8 @@ pub struct Patience {
     pub longest_wait: Duration,
     /// Time without any data of the answer after which a try is cut.
     pub stall: Duration,
+    /// How long a server that keeps failing is left alone at first, where another one can answer.
+    pub pause: Duration,
     /// Time to connect.
     pub connect: Duration,
 }
@@ -27,6 +29,7 @@ impl Default for Patience {
             first_wait: Duration::from_secs(1),
             longest_wait: Duration::from_secs(60),
             stall: Duration::from_secs(300),
+            pause: Duration::from_secs(30),
             connect: Duration::from_secs(20),
         }
     }

@@ -1,6 +1,6 @@
 //! What a run cost, by model: a fold over its entries.
 
-use crate::domain::{Entry, Event, Price, RunSpec, Usage, money_words};
+use crate::domain::{Answering, Entry, Event, Price, RunSpec, Usage, money_words};
 
 /// What one model at one server has answered and cost.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -25,6 +25,7 @@ pub struct CostLine {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Costs {
     spec: Option<RunSpec>,
+    answering: Answering,
     /// One line for each model, in the order in which they were asked.
     pub lines: Vec<CostLine>,
 }
@@ -32,6 +33,7 @@ pub struct Costs {
 impl Costs {
     /// Takes the next entry in.
     pub fn add(&mut self, entry: &Entry) {
+        self.answering.apply(&entry.event);
         match &entry.event {
             Event::RunStarted { spec, .. } | Event::RunForked { spec } => self.spec = Some(spec.clone()),
             Event::RunResumed { asked, .. } => {
@@ -46,16 +48,18 @@ impl Costs {
 
     fn answer(&mut self, usage: Option<Usage>) {
         let Some(spec) = &self.spec else { return };
-        let is_same = |line: &CostLine| line.model == spec.model && line.base_url == spec.base_url;
+        let (model, base_url) = self.answering.model(spec);
+        let price = self.answering.price(spec);
+        let is_same = |line: &CostLine| line.model == model && line.base_url == base_url;
         let at = self.lines.iter().position(is_same).unwrap_or_else(|| {
             self.lines.push(CostLine {
-                model: spec.model.clone(),
-                base_url: spec.base_url.clone(),
+                model: model.to_owned(),
+                base_url: base_url.to_owned(),
                 answers: 0,
                 uncounted: 0,
                 usage: Usage::default(),
-                cost_micro_usd: spec.budget.price.as_ref().map(|_| 0),
-                price: spec.budget.price.clone(),
+                cost_micro_usd: price.map(|_| 0),
+                price: price.cloned(),
             });
             self.lines.len() - 1
         });

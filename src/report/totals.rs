@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::style::count;
 use crate::domain::{
-    BoxUsage, Entry, Event, ExitReason, Jobs, Outcome, RunSpec, Spent, Status, Usage, Verdict, money_words,
+    Answering, BoxUsage, Entry, Event, ExitReason, Jobs, Outcome, RunSpec, Spent, Status, Usage, Verdict, money_words,
 };
 
 /// What a run has come to so far.
@@ -54,6 +54,8 @@ pub struct Totals {
     pub away_ms: u64,
     /// Checkpoints that were taken.
     pub checkpoints: u64,
+    /// Which model answers.
+    answering: Answering,
     /// Calls that waited and have no outcome yet.
     waiting: Vec<String>,
 }
@@ -77,6 +79,7 @@ impl Totals {
         let started = *self.started.get_or_insert(entry.time);
         self.wall_ms = u64::try_from(entry.time.duration_since(started).as_millis()).unwrap_or(0);
         self.jobs.apply(entry);
+        self.answering.apply(&entry.event);
         match &entry.event {
             Event::RunStarted { spec, .. } | Event::RunForked { spec } => self.spec = Some(spec.clone()),
             Event::RunResumed { away_ms, asked, .. } => {
@@ -92,14 +95,14 @@ impl Totals {
                 self.spent.request(kept_bytes + rest.size_bytes);
             }
             Event::SummaryAnswered { usage, response, duration_ms } => {
-                let price = self.spec.as_ref().and_then(|spec| spec.budget.price.as_ref());
+                let price = self.spec.as_ref().and_then(|spec| self.answering.price(spec));
                 self.spent.answer(*usage, response.size_bytes, price);
                 self.model_ms += duration_ms;
                 self.usage += usage.unwrap_or_default();
             }
             Event::ModelDelayed { wait_ms, .. } => self.waiting_ms += wait_ms,
             Event::ModelAnswered { usage, duration_ms, text, calls, .. } => {
-                let price = self.spec.as_ref().and_then(|spec| spec.budget.price.as_ref());
+                let price = self.spec.as_ref().and_then(|spec| self.answering.price(spec));
                 let bytes = text.len() + calls.iter().map(|call| call.arguments.len()).sum::<usize>();
                 self.spent.answer(*usage, bytes as u64, price);
                 self.turns += 1;

@@ -17,6 +17,7 @@ mod diff;
 mod docker_runs;
 mod engine_cut;
 mod engines;
+mod fallbacks;
 mod flood;
 mod fork;
 mod gc;

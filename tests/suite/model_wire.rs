@@ -19,6 +19,7 @@ fn patience() -> Patience {
         first_wait: Duration::from_millis(5),
         longest_wait: Duration::from_millis(20),
         stall: Duration::from_secs(1),
+        pause: Duration::from_secs(30),
         connect: Duration::from_secs(5),
     }
 }
@@ -87,7 +88,7 @@ async fn refused(reply: Reply) -> ModelError {
 fn delays(deltas: &[Delta]) -> Vec<(String, Duration)> {
     let delay = |delta: &Delta| match delta {
         Delta::Delayed { why, wait } => Some((why.clone(), *wait)),
-        Delta::Text(_) | Delta::Reasoning(_) | Delta::Restarted => None,
+        Delta::Text(_) | Delta::Reasoning(_) | Delta::Restarted | Delta::Switched(_) => None,
     };
     deltas.iter().filter_map(delay).collect()
 }

@@ -51,7 +51,7 @@ pub(super) enum Remedy {
 /// What went wrong with one try.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
-pub(super) struct Fault {
+pub(in crate::model) struct Fault {
     /// Whether another try may help.
     pub(super) remedy: Remedy,
     /// What could not be done: a lower-case fragment.
@@ -168,8 +168,29 @@ impl Fault {
         self.named.iter().copied().find(|feature| has(*feature))
     }
 
+    /// What went wrong, in one line.
+    pub(in crate::model) fn told(&self) -> String {
+        let because = if self.because.is_empty() { String::new() } else { format!(": {}", self.because) };
+        format!("{}{because}", self.what)
+    }
+
+    /// Whether the same server may answer the same request later.
+    pub(in crate::model) fn may_pass(&self) -> bool {
+        matches!(self.remedy, Remedy::Again | Remedy::Reach)
+    }
+
+    /// The least wait that the server asks for.
+    pub(in crate::model) fn asked(&self) -> Option<Duration> {
+        self.asked
+    }
+
+    /// Whether it lies in what was said, so that another server is not to be asked in this one's place.
+    pub(in crate::model) fn is_about_the_conversation(&self) -> bool {
+        matches!(self.remedy, Remedy::Never(ModelErrorKind::ContextLength | ModelErrorKind::ContentFilter))
+    }
+
     /// The error for those who asked, once nothing more is tried.
-    pub(super) fn into_error(self) -> ModelError {
+    pub(in crate::model) fn into_error(self) -> ModelError {
         let kind = match self.remedy {
             Remedy::Again | Remedy::Reach => ModelErrorKind::Unavailable,
             Remedy::Without(kind) | Remedy::Never(kind) => kind,

@@ -31,12 +31,13 @@ use tokio::time::Instant;
 use self::body::Body;
 use self::endpoint::Endpoint;
 use self::exchange::{End, Exchange, Tap};
-use self::fault::{Fault, Feature, Remedy};
+use self::fault::{Feature, Remedy};
 use super::assemble::{Assembled, Assembly};
 use super::patience::Waits;
 use super::{Answer, Delta, Model, ModelError, ModelErrorKind, Patience, Request, Sink};
 
 pub(super) use endpoint::shown as shown_url;
+pub(super) use fault::Fault;
 
 /// What is told where something answers that is not the API.
 const V1_HINT: &str = "OPENAI_BASE_URL probably lacks `/v1`: most servers want something like http://127.0.0.1:8000/v1";
@@ -105,6 +106,8 @@ pub struct OpenAi {
     /// Whether the other API is spoken than was taken at first.
     switched: AtomicBool,
     was_reached: AtomicBool,
+    /// For how long an earlier driver has waited for the answer to the next request, in milliseconds.
+    waited_ms: AtomicU64,
 }
 
 impl OpenAi {
@@ -150,6 +153,7 @@ impl OpenAi {
             wire,
             switched: AtomicBool::new(false),
             was_reached: AtomicBool::new(false),
+            waited_ms: AtomicU64::new(0),
         })
     }
 
@@ -178,6 +182,36 @@ impl OpenAi {
         match self.speaks_responses() {
             true => responses::Body { model, origin, request, features }.to_json(),
             false => Body { model, origin, request, features }.to_json(),
+        }
+    }
+
+    /// Asks once; the same again only in another form, where the server wants one. What was streamed of a try that failed
+    /// is told to be void.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub(super) async fn attempt(&self, request: &Request, sink: Sink<'_>) -> Result<Answer, Fault> {
+        loop {
+            let mut is_shown = false;
+            let mut show = |delta| {
+                is_shown = true;
+                sink(delta);
+            };
+            let fault = match self.try_once(self.body(request), &mut show).await {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+            if is_shown {
+                sink(Delta::Restarted);
+            }
+            if !matches!(fault.remedy, Remedy::Reach) {
+                self.was_reached.store(true, Ordering::Relaxed);
+            }
+            if self.switches_for(&fault) {
+                continue;
+            }
+            let Some(feature) = fault.refused_feature(|feature| self.takes(feature)) else { return Err(fault) };
+            self.refused.fetch_or(bit(feature), Ordering::Relaxed);
         }
     }
 
@@ -253,8 +287,7 @@ impl OpenAi {
         let Some(wait) = waits.next(spent, fault.asked, budget) else {
             return Err(given_up(fault, waits.failed, spent, budget));
         };
-        let because = if fault.because.is_empty() { String::new() } else { format!(": {}", fault.because) };
-        Ok((wait, format!("{}{because}", fault.what)))
+        Ok((wait, fault.told()))
     }
 }
 
@@ -264,34 +297,22 @@ impl Model for OpenAi {
         self.body(request).into_bytes()
     }
 
+    fn goes_on(&self, waited: Duration) {
+        self.was_reached.store(true, Ordering::Relaxed);
+        self.waited_ms.store(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     async fn answer(&self, request: &Request, sink: Sink<'_>) -> Result<Answer, ModelError> {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let before = Duration::from_millis(self.waited_ms.swap(0, Ordering::Relaxed));
         let mut waits = Waits::new(self.patience, self.seed.wrapping_add(number));
         let mut first_failure = None;
         loop {
-            let mut is_shown = false;
-            let mut show = |delta| {
-                is_shown = true;
-                sink(delta);
-            };
-            let fault = match self.try_once(self.body(request), &mut show).await {
+            let fault = match self.attempt(request, sink).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };
-            if is_shown {
-                sink(Delta::Restarted);
-            }
-            if !matches!(fault.remedy, Remedy::Reach) {
-                self.was_reached.store(true, Ordering::Relaxed);
-            }
-            if self.switches_for(&fault) {
-                continue;
-            }
-            if let Some(feature) = fault.refused_feature(|feature| self.takes(feature)) {
-                self.refused.fetch_or(bit(feature), Ordering::Relaxed);
-                continue;
-            }
-            let spent = first_failure.get_or_insert_with(Instant::now).elapsed();
+            let spent = before + first_failure.get_or_insert_with(Instant::now).elapsed();
             let (wait, why) = self.wait(fault, &mut waits, spent)?;
             sink(Delta::Delayed { why, wait });
             tokio::time::sleep(wait).await;
