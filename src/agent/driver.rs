@@ -346,7 +346,7 @@ impl Driver {
 
     /// The conversation, and last how things stand: that changes with each request, and what is before it stays.
     fn request(&self) -> Request {
-        let mut messages = self.history.messages().to_vec();
+        let mut messages = self.history.messages();
         let (jobs, checkpoints) = (self.state.jobs(), self.state.checkpoints());
         let budget = self.state.spec().budget.standing(self.state.spent());
         let situation = self.situation.words(jobs, checkpoints, self.clock.now(), self.around.left(), budget);

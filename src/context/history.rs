@@ -1,29 +1,73 @@
 //! The conversation as a fold of the run's entries: the same entries give the same messages, byte for byte.
 
-use crate::domain::{BoxReturn, Entry, Event, ProjectDoc, RunMode, RunSpec, duration_words};
+use crate::domain::{
+    BoxReturn, Entry, Event, Outcome, ProjectDoc, Reduction, ReductionCause, RunMode, RunSpec, Summary, SummaryBy,
+    duration_words,
+};
 use crate::model::Message;
 
-use super::Prompt;
+use super::unit::{Kind, Unit, clip};
+use super::{Prompt, Step};
+
+/// Bytes that are left of a person's words which are cut short.
+const SHORT_WORDS: usize = 200;
 
 /// What the model is shown of the past.
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    messages: Vec<Message>,
+    units: Vec<Unit>,
     interrupted: bool,
     /// Calls of the last answer without a result.
     open: usize,
+    /// Calls so far.
+    calls: u64,
     /// What the fork is that has just begun, until its box is known.
     forked: Option<RunSpec>,
     /// The run was taken up and the model has not been asked since.
     anew: bool,
     /// Words that wait until those have theirs.
-    held: Vec<String>,
+    held: Vec<(Kind, String)>,
+    /// What stands for what is not shown any more.
+    summary: Option<Summary>,
+    /// What is older than this entry is told by the summary alone.
+    folded_before: u64,
+    /// The steps that it stands for.
+    folded_steps: u64,
+    /// Tokens that the last reduction came to.
+    reduced_to: Option<u64>,
+    /// The window, as the server that answers has shown it to be.
+    shown_window: Option<u64>,
 }
 
 impl History {
-    /// Everything so far, oldest first.
-    pub fn messages(&self) -> &[Message] {
-        &self.messages
+    /// Everything that the model is shown, oldest first.
+    pub fn messages(&self) -> Vec<Message> {
+        self.units.iter().flat_map(|unit| unit.messages.iter().cloned()).collect()
+    }
+
+    /// The same in the pieces that stay together.
+    pub fn units(&self) -> &[Unit] {
+        &self.units
+    }
+
+    /// What stands for the entries before the first that is shown, if something does.
+    pub fn summary(&self) -> Option<&Summary> {
+        self.summary.as_ref()
+    }
+
+    /// What is older than this entry is told by the summary alone, but for goal and persons' words.
+    pub fn folded_before(&self) -> u64 {
+        self.folded_before
+    }
+
+    /// Tokens that the last reduction came to, by the estimate of then.
+    pub fn reduced_to(&self) -> Option<u64> {
+        self.reduced_to
+    }
+
+    /// The window in tokens, where the server that answers now has shown it by refusing a request.
+    pub fn shown_window(&self) -> Option<u64> {
+        self.shown_window
     }
 
     /// Takes in what happened. Calls and results can't part: an answer's results follow it before anything else does.
@@ -33,41 +77,54 @@ impl History {
             Event::UserSaid { text, .. } if self.interrupted => {
                 self.interrupted = false;
                 let text = Prompt::Interrupted.render(&[("text", text)]).expect("the template is fixed and tested");
-                self.messages.push(Message::User(text));
+                self.units.push(Unit::words(entry.seq, Kind::Person, text));
             }
-            Event::UserSaid { text, .. } | Event::HarnessSaid { text } => {
-                self.messages.push(Message::User(text.clone()));
-            }
+            Event::UserSaid { text, .. } => self.units.push(Unit::words(entry.seq, Kind::Person, text.clone())),
+            Event::HarnessSaid { text } => self.units.push(Unit::words(entry.seq, Kind::Harness, text.clone())),
             Event::ModelAnswered { text, calls, opaque, .. } => {
                 self.interrupted = false;
                 self.open = calls.len();
                 if !text.is_empty() || !calls.is_empty() {
                     let (text, calls, opaque) = (text.clone(), calls.clone(), opaque.clone());
-                    self.messages.push(Message::Assistant { text, calls, opaque });
+                    let steps = calls.iter().zip(self.calls + 1..).map(|(call, number)| Step::begun(number, call));
+                    let steps: Vec<Step> = steps.collect();
+                    self.calls += steps.len() as u64;
+                    let messages = vec![Message::Assistant { text, calls, opaque }];
+                    self.units.push(Unit { seq: entry.seq, kind: Kind::Answer, messages, steps });
                 }
             }
             Event::ToolEnded { call_id, outcome } => {
-                self.messages.push(Message::Tool { call_id: call_id.clone(), text: outcome.text.clone() });
+                self.end_call(call_id, outcome);
                 self.open = self.open.saturating_sub(1);
-                self.say_held();
+                self.say_held(entry.seq);
             }
-            Event::RunForked { spec } => self.forked = Some(spec.clone()),
-            Event::RunResumed { away_ms, found, notes, .. } => {
+            Event::RunForked { spec } => {
+                self.forked = Some(spec.clone());
+                self.shown_window = None;
+            }
+            Event::RunResumed { away_ms, found, notes, asked, .. } => {
                 (self.interrupted, self.anew) = (false, true);
+                if asked.model.is_some() || asked.base_url.is_some() {
+                    self.shown_window = None;
+                }
                 self.held.push(match self.forked.take() {
-                    Some(spec) => forked(entry, &spec, *found, notes),
-                    None => resumed(entry, *away_ms, *found, notes),
+                    // Its checks are told of nowhere else.
+                    Some(spec) => (Kind::Pinned, forked(entry, &spec, *found, notes)),
+                    None => (Kind::Harness, resumed(entry, *away_ms, *found, notes)),
                 });
-                self.say_held();
+                self.say_held(entry.seq);
             }
             // Within a run the outcome of the call says it.
             Event::CheckpointRestored { checkpoint, notes, .. } if self.anew && !notes.is_empty() => {
                 let notes: String = notes.iter().map(|note| format!("\n- {note}")).collect();
-                self.held.push(format!("[harness] The box is as at checkpoint {checkpoint}.{notes}"));
-                self.say_held();
+                let text = format!("[harness] The box is as at checkpoint {checkpoint}.{notes}");
+                self.held.push((Kind::Harness, text));
+                self.say_held(entry.seq);
             }
             Event::ModelRequested { .. } => self.anew = false,
             Event::TurnInterrupted { .. } => self.interrupted = true,
+            Event::ModelSwitched { .. } => self.shown_window = None,
+            Event::ConversationReduced { reduction } => self.reduce(reduction),
             Event::BoxOpened { .. }
             | Event::BoxClosed { .. }
             | Event::SessionOpened { .. }
@@ -96,18 +153,87 @@ impl History {
             | Event::SidecarStarted { .. }
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
-            | Event::ModelSwitched { .. }
             | Event::SummaryRequested { .. }
             | Event::SummaryAnswered { .. }
             | Event::SummaryFailed { .. }
-            | Event::ConversationReduced { .. }
             | Event::Other(_) => {}
         }
     }
 
-    fn say_held(&mut self) {
+    fn end_call(&mut self, call_id: &str, outcome: &Outcome) {
+        let of_call = |unit: &&mut Unit| unit.steps.iter().any(|step| step.call_id == call_id && step.end.is_none());
+        let Some(unit) = self.units.iter_mut().rev().find(of_call) else { return };
+        unit.messages.push(Message::Tool { call_id: call_id.to_owned(), text: outcome.text.clone() });
+        unit.steps.iter_mut().filter(|step| step.call_id == call_id).for_each(|step| step.ended(outcome));
+    }
+
+    fn say_held(&mut self, seq: u64) {
         if self.open == 0 {
-            self.messages.extend(self.held.drain(..).map(Message::User));
+            self.units.extend(self.held.drain(..).map(|(kind, text)| Unit::words(seq, kind, text)));
+        }
+    }
+
+    /// What it comes to after `reduction`.
+    pub fn reduced(&self, reduction: &Reduction) -> Self {
+        let mut history = self.clone();
+        history.reduce(reduction);
+        history
+    }
+
+    fn reduce(&mut self, reduction: &Reduction) {
+        if let (Some(before), Some(summary)) = (reduction.fold_before, &reduction.summary) {
+            self.fold(before, summary);
+        }
+        if let Some(bytes) = reduction.words_bytes {
+            self.shorten_words(usize::try_from(bytes).unwrap_or(usize::MAX));
+        }
+        if let Some(before) = reduction.stub_before {
+            self.units.iter_mut().filter(|unit| unit.seq < before).for_each(Unit::stub);
+        }
+        if let Some(bytes) = reduction.clip_bytes {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            self.units.iter_mut().for_each(|unit| unit.clip(bytes));
+        }
+        self.reduced_to = Some(reduction.after_tokens);
+        if reduction.cause == ReductionCause::Refused {
+            self.shown_window = Some(reduction.window_tokens);
+        }
+    }
+
+    fn fold(&mut self, before: u64, summary: &Summary) {
+        let goes = |unit: &Unit| unit.seq < before && unit.is_foldable();
+        let folded = self.units.iter().filter(|unit| goes(unit));
+        let last = folded.flat_map(|unit| &unit.steps).map(|step| step.number).max();
+        self.folded_steps = self.folded_steps.max(last.unwrap_or(0));
+        self.units.retain(|unit| !goes(unit));
+        let at = self.units.iter().position(|unit| unit.seq >= before).unwrap_or(self.units.len());
+        let by = match summary.by {
+            SummaryBy::Model => "yourself",
+            SummaryBy::Harness => "the harness from its record",
+        };
+        let what = match self.folded_steps {
+            0 => "What was said before is".to_owned(),
+            1 => "Step 1 is".to_owned(),
+            steps => format!("What was done up to step {steps} is"),
+        };
+        let values = [("what", what.as_str()), ("by", by), ("text", summary.text.as_str())];
+        let text = Prompt::Summarised.render(&values).expect("the template is fixed and tested");
+        self.units.insert(at, Unit::words(before.saturating_sub(1), Kind::Summary, text));
+        self.summary = Some(summary.clone());
+        self.folded_before = self.folded_before.max(before);
+    }
+
+    fn shorten_words(&mut self, bytes: usize) {
+        let mut left = bytes;
+        for unit in self.units.iter_mut().rev().filter(|unit| unit.kind == Kind::Person) {
+            let size = unit.text_bytes();
+            let room = if size <= left { size } else { left.max(SHORT_WORDS) };
+            left = left.saturating_sub(size);
+            for message in &mut unit.messages {
+                if let Message::User(text) = message {
+                    clip(text, room);
+                }
+            }
         }
     }
 
@@ -118,11 +244,13 @@ impl History {
         match spec.mode {
             RunMode::Chat => {
                 let chat = Prompt::Chat.render(&place).expect("the template is fixed and tested");
-                self.messages.push(Message::System(format!("{system}\n\n{chat}")));
-                self.messages.extend(docs_in_words(&spec.docs).map(Message::User));
+                self.pin(entry, Message::System(format!("{system}\n\n{chat}")));
+                if let Some(docs) = docs_in_words(&spec.docs) {
+                    self.pin(entry, Message::User(docs));
+                }
             }
             RunMode::Goal => {
-                self.messages.push(Message::System(system));
+                self.pin(entry, Message::System(system));
                 let checks = checks_in_words(&spec.checks);
                 let values = [&place[..], &[("goal", spec.goal.as_str()), ("checks", checks.as_str())]].concat();
                 let goal = Prompt::Goal.render(&values).expect("the template is fixed and tested");
@@ -130,9 +258,13 @@ impl History {
                     None => goal,
                     Some(docs) => format!("{docs}\n\n{goal}"),
                 };
-                self.messages.push(Message::User(message));
+                self.pin(entry, Message::User(message));
             }
         }
+    }
+
+    fn pin(&mut self, entry: &Entry, message: Message) {
+        self.units.push(Unit { seq: entry.seq, kind: Kind::Pinned, messages: vec![message], steps: Vec::new() });
     }
 }
 
@@ -247,7 +379,7 @@ mod tests {
             let time = jiff::Timestamp::from_second(1_700_000_000).expect("in range");
             history.apply(&Entry { seq: seq as u64, time, event });
         }
-        history.messages().to_vec()
+        history.messages()
     }
 
     fn answered(text: &str, calls: Vec<ToolCall>) -> Event {

@@ -1,9 +1,18 @@
-//! What the model sees of the past: prompts, history, how things stand.
+//! What the model sees of the past: prompts, history, how things stand, and how a conversation is kept within a window.
 
+mod digest;
 mod history;
 mod prompt;
+mod reduce;
 mod situation;
+mod step;
+mod unit;
+mod window;
 
 pub use history::History;
 pub use prompt::{Prompt, PromptError};
+pub use reduce::{Begin, MOST_ASKED, NoRoom, Reducer};
 pub use situation::Situation;
+pub use step::{Step, StepEnd};
+pub use unit::{Kind, Unit};
+pub use window::{Meter, Window};

@@ -27,6 +27,10 @@ pub enum Prompt {
     Stuck,
     /// What the project says of itself.
     Docs,
+    /// The model is to sum the conversation up.
+    Summary,
+    /// What stands for what was summed up.
+    Summarised,
 }
 
 /// A template and its values do not fit each other.
@@ -58,7 +62,7 @@ pub enum PromptError {
 
 impl Prompt {
     /// All templates.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::System,
         Self::Goal,
         Self::Chat,
@@ -70,6 +74,8 @@ impl Prompt {
         Self::Forked,
         Self::Stuck,
         Self::Docs,
+        Self::Summary,
+        Self::Summarised,
     ];
 
     /// The file name without ending.
@@ -86,6 +92,8 @@ impl Prompt {
             Self::Forked => "forked",
             Self::Stuck => "stuck",
             Self::Docs => "docs",
+            Self::Summary => "summary",
+            Self::Summarised => "summarised",
         }
     }
 
@@ -103,6 +111,8 @@ impl Prompt {
             Self::Forked => include_str!("../../prompts/forked.md"),
             Self::Stuck => include_str!("../../prompts/stuck.md"),
             Self::Docs => include_str!("../../prompts/docs.md"),
+            Self::Summary => include_str!("../../prompts/summary.md"),
+            Self::Summarised => include_str!("../../prompts/summarised.md"),
         }
     }
 

@@ -55,6 +55,9 @@ pub struct Reduction {
     /// The summary, merged with the one before; there is one where something is folded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
+    /// Of persons' words so many bytes stay as they are, the newest first; what is beyond that is cut short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words_bytes: Option<u64>,
     /// Longer texts are cut to this many bytes, the middle left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_bytes: Option<u64>,
@@ -76,6 +79,9 @@ impl Reduction {
         }
         if self.stub_before.is_some() {
             done.push("older results left out");
+        }
+        if self.words_bytes.is_some() {
+            done.push("older words of persons cut short");
         }
         if self.clip_bytes.is_some() {
             done.push("long texts cut");
@@ -99,6 +105,7 @@ mod tests {
             stub_before: Some(40),
             fold_before: Some(30),
             summary: Some(Summary { by: SummaryBy::Model, text: "all well".to_owned() }),
+            words_bytes: None,
             clip_bytes: None,
         };
         let words = "98000 tokens came to 21000 of 128000 (the window was nearly full): \

@@ -65,3 +65,4 @@ mod tmux_image;
 mod tmux_tool;
 mod view;
 mod waits;
+mod window;

@@ -317,6 +317,7 @@ fn reduction() -> Reduction {
         stub_before: Some(30),
         fold_before: Some(20),
         summary: Some(Summary { by: SummaryBy::Harness, text: "## Goal\nmake it so".into() }),
+        words_bytes: None,
         clip_bytes: None,
     }
 }
