@@ -6,6 +6,7 @@ mod call;
 mod checkpoint;
 mod checkpoints;
 mod event;
+mod failure;
 mod id;
 mod job;
 mod jobs;
@@ -26,6 +27,7 @@ pub use checkpoints::{CheckpointRecord, Checkpoints};
 pub use event::{
     BlobRef, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, FinishClaim, SandboxKind,
 };
+pub use failure::{Failure, FailureClass};
 pub use id::{IdError, RunId, SessionName};
 pub use job::{
     BoxUsage, Finding, GpuUsage, InputKind, Job, JobEnd, JobId, JobIdError, NoticeKind, Probe, Readiness, WaitRecord,

@@ -18,6 +18,7 @@ mod docker_runs;
 mod engine_cut;
 mod engines;
 mod fallbacks;
+mod failures;
 mod flood;
 mod fork;
 mod gc;
