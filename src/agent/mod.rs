@@ -5,6 +5,7 @@ mod boxes;
 mod checkpoints;
 mod claim;
 mod driver;
+mod evidence;
 mod parting;
 mod past;
 mod person;

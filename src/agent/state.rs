@@ -7,7 +7,7 @@ use crate::domain::{
     Answering, BoxReturn, CheckResult, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs, NoticeKind, Outcome,
     RunMode, RunSpec, Spent, Status, ToolCall, Verdict,
 };
-use crate::recovery::Circles;
+use crate::recovery::{Circles, Failures};
 
 /// How often a model may claim to be done before failed checks end the run.
 pub const MAX_CHECK_ROUNDS: u32 = 3;
@@ -121,6 +121,7 @@ pub struct State {
     jobs: Jobs,
     checkpoints: Checkpoints,
     circles: Circles,
+    failures: Failures,
     spent: Spent,
     answering: Answering,
     warned: bool,
@@ -153,6 +154,7 @@ impl State {
             jobs: Jobs::default(),
             checkpoints: Checkpoints::default(),
             circles: Circles::default(),
+            failures: Failures::default(),
             spent: Spent::default(),
             answering: Answering::default(),
             warned: false,
@@ -217,6 +219,11 @@ impl State {
         self.boxes_before
     }
 
+    /// The failures.
+    pub fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
     /// What the run has cost.
     pub fn spent(&self) -> &Spent {
         &self.spent
@@ -238,6 +245,7 @@ impl State {
         self.checkpoints.apply(entry);
         self.circles.apply(entry);
         self.answering.apply(&entry.event);
+        self.failures.apply(entry);
         match &entry.event {
             Event::UserSaid { .. } => {
                 self.floor = Floor::Model;

@@ -11,6 +11,7 @@ use super::around::{Happening, out_of_time};
 use super::boxes::Opening;
 use super::claim;
 use super::driver::{Cut, Driver};
+use super::evidence::Before;
 use super::person::Word;
 use super::state::Ending;
 use super::trouble::Trouble;
@@ -169,6 +170,7 @@ impl Driver {
         let bench = Arc::clone(bench);
         let (passing, progress) = mpsc::unbounded_channel();
         let attention = Attention::new();
+        let before = Before::look(&bench, batch.iter().map(|started| &started.action)).await;
         let work = join_all(batch.iter().map(|started| {
             let (bench, passing, attention) = (&bench, passing.clone(), &attention);
             async move {
@@ -185,10 +187,14 @@ impl Driver {
         for fact in bench.terminal().board().pending() {
             self.note(fact)?;
         }
+        let oom_kills = before.oom_kills(&bench).await;
         let mut gone = None;
         for (started, result) in batch.iter().zip(results) {
             let outcome = match result {
-                Ok(done) => self.take_done(done)?,
+                Ok(done) => {
+                    let outcome = self.take_done(done)?;
+                    self.with_failure(&started.action, outcome, oom_kills)
+                }
                 Err(error) => {
                     gone.get_or_insert(error);
                     Outcome::words(Status::Unknown, "unknown: the box ended while this call was under way")

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Failure;
+
 /// One call of a tool, as the model wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCall {
@@ -88,6 +90,9 @@ pub struct Outcome {
     /// The output's size and place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputFacts>,
+    /// What it comes from, where a command has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     /// Exactly what the model is shown.
     pub text: String,
 }
@@ -95,7 +100,7 @@ pub struct Outcome {
 impl Outcome {
     /// An outcome that is only words.
     pub fn words(status: Status, text: impl Into<String>) -> Self {
-        Self { status, exit: None, duration_ms: 0, cwd: None, output: None, text: text.into() }
+        Self { status, exit: None, duration_ms: 0, cwd: None, output: None, failure: None, text: text.into() }
     }
 }
 

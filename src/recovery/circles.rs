@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use super::failures::LABEL;
 use crate::domain::{Entry, Event, Outcome, Status, ToolCall};
 
 /// How often something must have come round.
@@ -144,17 +145,22 @@ fn is_wait(call: &ToolCall) -> bool {
     matches!(call.name.as_str(), "wait" | "finish") || (call.name == "shell" && goes_on())
 }
 
-/// The first line of a result tells of times and sizes, which change from time to time.
+/// What of a result is the same when the same happens again: the first line tells of times and sizes, and the one of the
+/// failure how often it came.
+fn lines_that_last(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().skip(1).filter(|line| !line.starts_with(LABEL))
+}
+
 fn mark(call: &ToolCall, outcome: &Outcome) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&call.name, &call.arguments, word(outcome.status), outcome.exit.map(|exit| exit.to_string())).hash(&mut hasher);
-    outcome.text.lines().skip(1).for_each(|line| line.hash(&mut hasher));
+    lines_that_last(&outcome.text).for_each(|line| line.hash(&mut hasher));
     hasher.finish()
 }
 
 /// The last line that says something, without numbers: those of lines, processes and times differ each time.
 fn last_words(text: &str) -> String {
-    let line = text.lines().skip(1).filter(|line| !line.trim().is_empty()).last().unwrap_or_default();
+    let line = lines_that_last(text).filter(|line| !line.trim().is_empty()).last().unwrap_or_default();
     let mut words = String::new();
     for c in line.trim().chars().take(NAMED) {
         match c.is_ascii_digit() {

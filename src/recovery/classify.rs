@@ -280,6 +280,6 @@ mod tests {
         let wrong = Classifier::parse("[[signature]]\nclass = \"netwrok\"\npatterns = []\n").unwrap_err().to_string();
         assert!(wrong.contains("line 2") && wrong.contains("netwrok"), "{wrong}");
         let wrong = Classifier::parse("[[signature]]\nclass = \"network\"\npatterns = ['(']\n").unwrap_err();
-        assert!(wrong.to_string().contains("`(` is no pattern"), "{wrong}");
+        assert!(wrong.to_string().contains("unclosed group"), "{wrong}");
     }
 }

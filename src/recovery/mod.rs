@@ -2,7 +2,9 @@
 
 mod circles;
 mod classify;
+mod failures;
 mod fingerprint;
 
 pub use circles::{Circle, Circles};
 pub use classify::{Classifier, Evidence, SignatureError};
+pub use failures::Failures;

@@ -95,7 +95,7 @@ mod tests {
 
     fn outcome(status: Status, exit: Option<Exit>, text: &str) -> Outcome {
         let output = OutputFacts { size_bytes: 38, omitted_bytes: 0, log: "sessions/main.log".into(), offset: 0 };
-        Outcome { status, exit, duration_ms: 1_200, cwd: None, output: Some(output), text: text.into() }
+        Outcome { status, exit, duration_ms: 1_200, cwd: None, output: Some(output), failure: None, text: text.into() }
     }
 
     fn words(outcome: &Outcome) -> String {

@@ -41,6 +41,7 @@ fn noted_outcome(report: &CommandReport, note: Option<String>) -> Outcome {
             log: report.log.clone(),
             offset: report.offset,
         }),
+        failure: None,
         text,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::domain::{BoxFacts, CheckResult, Event, NoticeKind, Outcome, Progress, Status};
 use crate::guest::{GuestError, Phase, RefusalKind};
-use crate::sandbox::{Sandbox, SandboxError};
+use crate::sandbox::{Counters, Sandbox, SandboxError};
 use crate::terminal::{Terminal, TerminalError};
 
 use super::{Action, Attention, Left, artifact, container, edit_file, facts, read_file, shell, tmux, wait, write_file};
@@ -93,6 +93,11 @@ impl Workbench {
     /// The engine's own command by which a person can look into the box, where there is one.
     pub fn attach_line(&self) -> Option<String> {
         self.sandbox.attach_line()
+    }
+
+    /// What the box has counted so far.
+    pub async fn counters(&self) -> Counters {
+        self.sandbox.counters().await
     }
 
     /// The sessions of the box.
