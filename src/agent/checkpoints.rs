@@ -244,6 +244,7 @@ fn risks_much(action: &Action) -> bool {
         | Action::EditFile(_)
         | Action::Checkpoint(_)
         | Action::Container(_)
+        | Action::Recall(_)
         | Action::Finish(_) => false,
     }
 }

@@ -18,6 +18,7 @@ use super::around::{Around, Happening, out_of_time};
 use super::boxes::Boxes;
 use super::claim;
 use super::person::{Person, Word};
+use super::recalled::Recalled;
 use super::state::{Ending, State, Step};
 use super::trouble::Trouble;
 use super::work::Bench;
@@ -82,6 +83,8 @@ pub struct Driver {
     pub(super) sealed: bool,
     /// What ended with the box that was kept as it went, in words.
     pub(super) ended: Vec<String>,
+    /// What was done, for the model to ask.
+    pub(super) recalled: Recalled,
     /// The calls that an earlier driver had begun, by id.
     pub(super) left: BTreeMap<String, Left>,
     /// What an earlier driver had brought out, by path.
@@ -149,6 +152,7 @@ impl Driver {
             state,
             history,
             situation,
+            recalled: Recalled::of(recorder.steps()),
             recorder,
             requests: Requests::after(blobs.clone(), request),
             blobs,

@@ -9,6 +9,7 @@ mod evidence;
 mod parting;
 mod past;
 mod person;
+mod recalled;
 mod restore;
 mod resume;
 mod state;

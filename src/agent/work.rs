@@ -140,6 +140,9 @@ impl Driver {
         if let [(call, Action::Checkpoint(args))] = &batch[..] {
             return self.run_checkpoint(call, args).await;
         }
+        if let [(call, Action::Recall(args))] = &batch[..] {
+            return self.run_recall(call, args).await;
+        }
         if !self.with_box().await? {
             return Ok(());
         }
@@ -427,6 +430,7 @@ fn command_of(action: &Action) -> Option<&str> {
         | Action::EditFile(_)
         | Action::Checkpoint(_)
         | Action::Container(_)
+        | Action::Recall(_)
         | Action::Finish(_) => None,
     }
 }

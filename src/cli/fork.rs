@@ -125,7 +125,9 @@ fn files_at<'a>(entries: &[Entry], checkpoints: &'a Checkpoints, seq: u64) -> Op
 /// Whether files may be others after this than before.
 fn changes(event: &Event) -> bool {
     match event {
-        Event::ToolStarted { call } => !matches!(call.name.as_str(), "read_file" | "wait" | "finish" | "checkpoint"),
+        Event::ToolStarted { call } => {
+            !matches!(call.name.as_str(), "read_file" | "wait" | "finish" | "checkpoint" | "recall")
+        }
         Event::PersonTyped { .. } | Event::RestoreStarted { .. } => true,
         _ => false,
     }

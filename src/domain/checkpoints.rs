@@ -168,7 +168,7 @@ impl Checkpoints {
 
 /// Whether a call of this tool may change files.
 fn may_change(tool: &str) -> bool {
-    !matches!(tool, "read_file" | "wait" | "finish" | "checkpoint")
+    !matches!(tool, "read_file" | "wait" | "finish" | "checkpoint" | "recall")
 }
 
 fn command_of(tool: &str, arguments: &str) -> Option<String> {

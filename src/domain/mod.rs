@@ -13,6 +13,7 @@ mod jobs;
 mod observer;
 mod reduction;
 mod spec;
+mod step;
 mod verdict;
 mod words;
 
@@ -37,5 +38,6 @@ pub use jobs::{Fate, JobRecord, Jobs};
 pub use observer::{Observer, Progress, WaitProgress};
 pub use reduction::{Reduction, ReductionCause, Summary, SummaryBy};
 pub use spec::{AskedNew, BoxAsked, ProjectDoc, RunMode, RunSpec};
+pub use step::PastStep;
 pub use verdict::{ExitReason, Verdict};
 pub use words::{duration_words, seconds_words, size_words};

@@ -11,7 +11,7 @@ use super::line::RawLine;
 use crate::domain::{Entry, Event, FORMAT_MAJOR};
 
 /// The longest line that is read, in bytes; nothing that is recorded comes near it.
-const LONGEST_LINE: u64 = 256 << 20;
+pub(super) const LONGEST_LINE: u64 = 256 << 20;
 
 /// Why a transcript can't be read on.
 #[derive(Debug, thiserror::Error)]
@@ -208,7 +208,7 @@ fn entry_of(text: &str, expected: u64, prev: &str) -> Result<(Entry, String), Re
     Ok((Entry { seq: raw.seq, time, event }, raw.hash.to_owned()))
 }
 
-fn event_of(json: &str) -> Result<Event, ReadProblem> {
+pub(super) fn event_of(json: &str) -> Result<Event, ReadProblem> {
     let event: Event = serde_json::from_str(json).map_err(|_| ReadProblem::NotJson)?;
     if let Event::Other(value) = &event {
         let kind = value.get("type").and_then(Value::as_str);

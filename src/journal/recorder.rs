@@ -13,7 +13,7 @@ use super::head::HeadFile;
 use super::heartbeat::{Beating, LONGEST_SILENCE};
 use super::line::write_line;
 use super::reader::{ReadError, Reader, TornTail};
-use super::{Head, LockError, RunDir, RunLock};
+use super::{Head, LockError, RunDir, RunLock, Steps};
 use crate::clock::Clock;
 use crate::domain::{Entry, Event};
 use crate::telemetry::Redactor;
@@ -66,6 +66,7 @@ pub enum ReopenError {
 
 /// Writes the transcript of one run, and holds its lock.
 pub struct Recorder {
+    run: RunDir,
     file: Arc<dyn DiskFile>,
     length: u64,
     /// Whether entries that must be on disk may not be.
@@ -131,7 +132,7 @@ impl Recorder {
         let head = Head::start();
         let head_file = HeadFile::place(disk, &head).map_err(ReopenError::Io)?;
         disk.sync().map_err(ReopenError::Io)?;
-        Ok(Self::over(file, 0, (head, head_file), clock, redactor, driving))
+        Ok(Self::over(run, file, 0, (head, head_file), clock, redactor, driving))
     }
 
     /// Takes a transcript up where it ends and gives `each` of its entries away; a torn last line is cut off, on disk.
@@ -175,11 +176,12 @@ impl Recorder {
         let file = disk.open(JOURNAL).map_err(ReopenError::Io)?;
         file.set_len(length).and_then(|()| file.sync()).map_err(ReopenError::Io)?;
         let head_file = HeadFile::place(&disk, &head).map_err(ReopenError::Io)?;
-        let recorder = Self::over(file, length, (head, head_file), clock, redactor, driving);
+        let recorder = Self::over(run, file, length, (head, head_file), clock, redactor, driving);
         Ok(Reopened { recorder, torn, lost })
     }
 
     fn over(
+        run: &RunDir,
         file: Arc<dyn DiskFile>,
         length: u64,
         (head, head_file): (Head, HeadFile),
@@ -187,12 +189,18 @@ impl Recorder {
         redactor: Arc<Redactor>,
         driving: Driving,
     ) -> Self {
-        Self { file, length, unsynced: false, head, head_file, clock, redactor, failed: false, driving }
+        let run = run.clone();
+        Self { run, file, length, unsynced: false, head, head_file, clock, redactor, failed: false, driving }
     }
 
     /// This driver's number: each is higher than those of the drivers before it.
     pub fn epoch(&self) -> u64 {
         self.driving.epoch.number()
+    }
+
+    /// The steps of the run, read back from its transcript.
+    pub fn steps(&self) -> Steps {
+        Steps::of(&self.run)
     }
 
     /// The last entry's place and hash.

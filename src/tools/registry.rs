@@ -6,7 +6,7 @@ use crate::domain::{Outcome, RunMode, Status, ToolCall};
 
 use super::decode::{DecodeError, decode};
 use super::schema::parameters;
-use super::{checkpoint, container, edit_file, finish, read_file, shell, tmux, wait, write_file};
+use super::{checkpoint, container, edit_file, finish, read_file, recall, shell, tmux, wait, write_file};
 
 /// What a well-formed call asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,8 @@ pub enum Action {
     Checkpoint(checkpoint::Args),
     /// Look at the box, run services beside it.
     Container(container::Args),
+    /// Tell what was done.
+    Recall(recall::Args),
     /// Claim to be done.
     Finish(finish::Args),
 }
@@ -60,7 +62,9 @@ impl Action {
             Self::ReadFile(args) => Footprint::Reads(args.path.clone()),
             Self::WriteFile(args) => Footprint::Writes(args.path.clone()),
             Self::EditFile(args) => Footprint::Writes(args.path.clone()),
-            Self::Wait(_) | Self::Checkpoint(_) | Self::Container(_) | Self::Finish(_) => Footprint::Run,
+            Self::Wait(_) | Self::Checkpoint(_) | Self::Container(_) | Self::Recall(_) | Self::Finish(_) => {
+                Footprint::Run
+            }
         }
     }
 }
@@ -117,6 +121,9 @@ impl Registry {
             }),
             Tool::new::<container::Args>("container", include_str!("../../tools/container.md"), |text, schema| {
                 decode(text, schema).map(Action::Container)
+            }),
+            Tool::new::<recall::Args>("recall", include_str!("../../tools/recall.md"), |text, schema| {
+                decode(text, schema).map(Action::Recall)
             }),
         ];
         if mode == RunMode::Goal {

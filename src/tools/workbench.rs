@@ -160,7 +160,7 @@ impl Workbench {
                     Err(error) => Err(error),
                 }
             }
-            Action::Finish(_) | Action::Checkpoint(_) => {
+            Action::Finish(_) | Action::Checkpoint(_) | Action::Recall(_) => {
                 Ok(Outcome::words(Status::Malformed, "this is the harness's own business, and nothing of the box's"))
             }
         };

@@ -41,6 +41,7 @@ mod people;
 mod power_loss;
 mod project_docs;
 mod prompts;
+mod recall;
 mod recorded;
 mod replay;
 mod responses;
