@@ -65,6 +65,8 @@ pub(super) enum Command {
     Checkpoint(super::CheckpointCommand),
     /// Tells what a run cost, by model.
     Cost(CostArgs),
+    /// Tells how full the model's window is, and of what.
+    Context(ContextArgs),
     /// Lists, shows, measures and removes runs.
     #[command(subcommand)]
     Runs(super::RunsCommand),
@@ -231,6 +233,17 @@ pub(super) struct DoArgs {
 /// `agent cost`.
 #[derive(Debug, Args)]
 pub(super) struct CostArgs {
+    /// The beginning of a run's id, `last`, a journal.jsonl file, or a run's directory
+    #[arg(default_value = "last")]
+    pub(super) run: String,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// `agent context`.
+#[derive(Debug, Args)]
+pub(super) struct ContextArgs {
     /// The beginning of a run's id, `last`, a journal.jsonl file, or a run's directory
     #[arg(default_value = "last")]
     pub(super) run: String,

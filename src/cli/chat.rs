@@ -15,14 +15,15 @@ use super::launch::{Prepared, Task, prepare};
 use super::observers::{Observers, Shared};
 use super::person::{Came, Signals, terminated};
 use super::settings::{Flags, Settings};
-use super::{Failure, Place, view};
+use super::{Failure, Place, context, view};
 use crate::agent::{Person, Word};
 use crate::domain::{Entry, ExitReason, Observer, Progress, RunMode};
 use crate::report::Totals;
 
-const COMMANDS: [(&str, &str); 3] = [
+const COMMANDS: [(&str, &str); 4] = [
     ("/help", "shows this"),
     ("/status", "model, box, turns and tokens so far"),
+    ("/context", "how full the model's window is, and of what"),
     ("/quit", "ends the chat and removes the box (Ctrl-D does the same)"),
 ];
 
@@ -54,7 +55,8 @@ pub(super) async fn talk(prepared: Prepared, model: &str, place: &Place) -> Resu
     })?;
     let _ = writeln!(io::stdout(), "longhaul {} · {} · /help for help", env!("CARGO_PKG_VERSION"), model);
     let history = place.state_dir().map(|dir| dir.join("chat_history"));
-    let chatter = Chatter { signals, editor: Some(editor), line: None, history, status };
+    let run = prepared.run().path().to_owned();
+    let chatter = Chatter { signals, editor: Some(editor), line: None, history, status, run };
     let over = prepared.drive(Box::new(observers), Box::new(chatter)).await?;
     view::print_end(&over, place);
     Ok(over.ending.reason)
@@ -88,6 +90,8 @@ struct Chatter {
     line: Option<tokio::sync::mpsc::Receiver<ReadLine>>,
     history: Option<PathBuf>,
     status: Shared<Status>,
+    /// The run's directory.
+    run: PathBuf,
 }
 
 /// What came of reading a line.
@@ -159,11 +163,16 @@ impl Chatter {
     fn command(&self, line: &str) -> Option<Word> {
         match line {
             "/quit" | "/exit" | "/q" => return Some(left()),
-            "/help" | "/?" => COMMANDS.iter().for_each(|(name, what)| say(&format!("  {name:8} {what}"))),
+            "/help" | "/?" => COMMANDS.iter().for_each(|(name, what)| say(&format!("  {name:9}{what}"))),
             "/status" => self.status.with(|status| {
                 say(&format!("  run      {}\n  model    {}\n  box      {}", status.run, status.model, status.sandbox));
                 say(&format!("  so far   {}", status.totals.counts()));
             }),
+            "/context" => {
+                if let Err(failure) = context::print_of(&self.run, &mut io::stdout()) {
+                    say(&format!("  {}", failure.what));
+                }
+            }
             other => say(&format!("no command `{other}`; {}", nearest(other))),
         }
         None

@@ -202,6 +202,11 @@ impl Prepared {
         &self.spec
     }
 
+    /// The run's directory.
+    pub(super) fn run(&self) -> &RunDir {
+        &self.run
+    }
+
     /// Where the run's words go when it has no terminal.
     pub(super) fn log(&self) -> PathBuf {
         self.run.path().join("agent.log")

@@ -8,6 +8,7 @@ mod budget;
 mod changes;
 mod chat;
 mod checkpoint;
+mod context;
 mod cost;
 mod demo;
 mod diff;
@@ -138,6 +139,7 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         Some(Command::Replay(args)) => args.run(place, &mut stdout),
         Some(Command::Verify(args)) => args.run(place, &mut stdout),
         Some(Command::Cost(args)) => cost::run(&args, place, &mut stdout),
+        Some(Command::Context(args)) => context::run(&args, place, &mut stdout),
         Some(Command::Runs(args)) => {
             let RunsCommand::Rm { runs } = &args else { return args.run(place, &mut stdout) };
             let (snapshots, meant) = (sweep::snapshots_of(runs, place)?, sweep::ids_of(runs, place)?);

@@ -51,6 +51,17 @@ impl Unit {
         }
     }
 
+    /// How many of its results are left out, a line standing for each.
+    pub fn left_out(&self) -> usize {
+        let is_stub = |message: &&Message| match message {
+            Message::Tool { call_id, text } => {
+                self.steps.iter().any(|step| step.call_id == *call_id && step.stub() == *text)
+            }
+            Message::System(_) | Message::User(_) | Message::Assistant { .. } => false,
+        };
+        self.messages.iter().filter(is_stub).count()
+    }
+
     /// Shows its results as one line each, where that is shorter.
     pub(super) fn stub(&mut self) {
         for message in &mut self.messages {

@@ -12,6 +12,7 @@ mod checkpoints;
 mod completions;
 mod container_tool;
 mod containers;
+mod context_view;
 mod desk;
 mod diff;
 mod docker_runs;
