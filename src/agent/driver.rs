@@ -17,6 +17,7 @@ use crate::tools::{Left, Registry, Tool, WorkbenchError};
 use super::around::{Around, Happening, out_of_time};
 use super::boxes::Boxes;
 use super::claim;
+use super::delay;
 use super::person::{Person, Word};
 use super::recalled::Recalled;
 use super::state::{Ending, State, Step};
@@ -67,7 +68,7 @@ pub struct Driver {
     pub(super) recorder: Recorder,
     pub(super) blobs: Blobs,
     requests: Requests,
-    model: Arc<dyn Model>,
+    pub(super) model: Arc<dyn Model>,
     pub(super) registry: Registry,
     tools: Arc<[ToolSpec]>,
     call_ids: HashSet<String>,
@@ -94,6 +95,8 @@ pub struct Driver {
     /// Messages that have come and wait for the next boundary.
     pub(super) mail: VecDeque<Mail>,
     pub(super) trouble: Option<Trouble>,
+    /// A wait for the model's server that an earlier driver had begun.
+    pub(super) delayed: Option<delay::Left>,
 }
 
 /// What the entries so far come to.
@@ -175,6 +178,7 @@ impl Driver {
             around,
             mail: VecDeque::new(),
             trouble: None,
+            delayed: None,
         }
     }
 
@@ -358,7 +362,30 @@ impl Driver {
         Request { messages, tools: Arc::clone(&self.tools) }
     }
 
+    /// Something happened while the model is waited for; some of it ends the wait.
+    pub(super) fn meanwhile(&mut self, happening: Happening) -> Result<Option<Cut>, Trouble> {
+        match happening {
+            Happening::Word(word @ Word::Notice { .. }) => self.take(word)?,
+            Happening::Word(word) => return Ok(Some(Cut::Word(word))),
+            Happening::Mail(mail) => self.mail.push_back(mail),
+            Happening::News(event) => drop(self.note(*event)?),
+            Happening::TimeOver => return Ok(Some(Cut::Word(out_of_time(self.state.spec())))),
+            Happening::Order => {}
+        }
+        Ok(None)
+    }
+
+    fn take_cut(&mut self, cut: Cut) -> Result<(), Trouble> {
+        match cut {
+            Cut::Word(word) => self.take(word),
+            Cut::NoBox(error) => self.stop_for(error),
+        }
+    }
+
     async fn ask(&mut self, turn: u32) -> Result<(), Trouble> {
+        if let Some(cut) = self.wait_on().await? {
+            return self.take_cut(cut);
+        }
         if let Some(text) = self.state.warning() {
             self.note(Event::Noticed { kind: NoticeKind::BudgetNear, text })?;
         }
@@ -376,8 +403,7 @@ impl Driver {
                 self.trouble = Some(trouble);
                 Ok(())
             }
-            Err(Cut::Word(word)) => self.take(word),
-            Err(Cut::NoBox(error)) => self.stop_for(error),
+            Err(cut) => self.take_cut(cut),
         }
     }
 
@@ -410,13 +436,8 @@ impl Driver {
                 biased;
                 Some(delta) = streamed.recv() => self.show(turn, request, delta)?,
                 answered = &mut answer => break Ok(answered),
-                happening = self.around.next() => match happening {
-                    Happening::Word(word @ Word::Notice { .. }) => self.take(word)?,
-                    Happening::Word(word) => break Err(Cut::Word(word)),
-                    Happening::Mail(mail) => self.mail.push_back(mail),
-                    Happening::News(event) => drop(self.note(*event)?),
-                    Happening::TimeOver => break Err(Cut::Word(out_of_time(self.state.spec()))),
-                    Happening::Order => {}
+                happening = self.around.next() => if let Some(cut) = self.meanwhile(happening)? {
+                    break Err(cut);
                 },
                 _ = due.tick(), if self.sync_owed => self.commit_meanwhile().await?,
                 opened = self.bench.opened(), if opening => if let Err(cut) = self.take_box(opened)? {

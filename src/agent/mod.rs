@@ -4,6 +4,7 @@ mod around;
 mod boxes;
 mod checkpoints;
 mod claim;
+mod delay;
 mod driver;
 mod evidence;
 mod parting;

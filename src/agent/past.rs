@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::delay::Delay;
 use super::state::State;
 use crate::context::{History, Situation};
 use crate::domain::{
@@ -41,6 +42,8 @@ pub(super) struct Past {
     pub(super) collected: BTreeMap<String, String>,
     /// Where all that was ever brought out is stored.
     pub(super) stored: BTreeSet<String>,
+    /// How the model's server stood.
+    pub(super) delay: Delay,
     /// The last request, as it was sent.
     pub(super) request: Vec<u8>,
     began: Timestamp,
@@ -67,6 +70,7 @@ impl Past {
             base: None,
             collected: BTreeMap::new(),
             stored: BTreeSet::new(),
+            delay: Delay::default(),
             request: last_request(entries, blobs),
             began: first.time,
             has_had_box: false,
@@ -81,6 +85,7 @@ impl Past {
         self.state.apply(entry);
         self.history.apply(entry);
         self.situation.apply(entry);
+        self.delay.apply(entry);
     }
 
     fn take(&mut self, entry: &Entry) {

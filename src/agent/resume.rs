@@ -89,6 +89,7 @@ impl Driver {
             collected,
             stored,
             request,
+            mut delay,
             ..
         } = past;
         let notes = [notes, told(&past.end, &state, &returned, &asked)].concat();
@@ -101,7 +102,9 @@ impl Driver {
         driver.collected = collected;
         let Return { found, bench, .. } = returned;
         let away_ms = u64::try_from(away).unwrap_or(0);
-        driver.note(Event::RunResumed { epoch, away_ms, found, notes, asked })?;
+        let resumed = driver.note(Event::RunResumed { epoch, away_ms, found, notes, asked })?;
+        delay.apply(&resumed);
+        driver.goes_on_after(&delay, resumed.time);
         driver.commit()?;
         match (found, bench) {
             (BoxReturn::Adopted | BoxReturn::Restarted, Some(bench)) => {
