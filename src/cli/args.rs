@@ -107,6 +107,9 @@ pub(super) struct ModelArgs {
     /// How long a server that is limited, overloaded or gone is waited for, such as 30m or 6h [default: 6h] [config: patience]
     #[arg(long, value_name = "DURATION")]
     pub(super) patience: Option<String>,
+    /// How long an answer may bring nothing before it is cut and asked for again [default: 5m] [config: stall]
+    #[arg(long, value_name = "DURATION")]
+    pub(super) stall: Option<String>,
 }
 
 /// Where the work happens.

@@ -189,6 +189,7 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
         (Key::BaseUrl, "--base-url", model.and_then(|flags| flags.base_url.as_deref())),
         (Key::Wire, "--wire", model.and_then(|flags| flags.wire.as_deref())),
         (Key::Patience, "--patience", model.and_then(|flags| flags.patience.as_deref())),
+        (Key::Stall, "--stall", model.and_then(|flags| flags.stall.as_deref())),
         (Key::Sandbox, "--sandbox", sandbox.and_then(|flags| flags.sandbox.as_deref())),
         (Key::Image, "--image", sandbox.and_then(|flags| flags.image.as_deref())),
         (Key::Network, "--network", sandbox.and_then(|flags| flags.network.as_deref())),
@@ -231,7 +232,11 @@ fn model_choice(config: &Config, place: &Place) -> ModelChoice {
             WireChoice::Chat => Wire::Chat,
             WireChoice::Responses => Wire::Responses,
         },
-        patience: Patience { budget: Duration::from_secs(config.patience_s.value), ..Patience::default() },
+        patience: Patience {
+            budget: Duration::from_secs(config.patience_s.value),
+            stall: Duration::from_secs(config.stall_s.value),
+            ..Patience::default()
+        },
         seed: fastrand::u64(..),
     }
 }

@@ -9,6 +9,7 @@ pub enum Key {
     ApiKeyEnv,
     Wire,
     Patience,
+    Stall,
     Fallbacks,
     Sandbox,
     Image,
@@ -115,12 +116,13 @@ pub(super) enum Project {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
         Self::Wire,
         Self::Patience,
+        Self::Stall,
         Self::Fallbacks,
         Self::Sandbox,
         Self::Image,
@@ -149,6 +151,7 @@ impl Key {
             Self::ApiKeyEnv => "api_key_env",
             Self::Wire => "wire",
             Self::Patience => "patience",
+            Self::Stall => "stall",
             Self::Fallbacks => "fallbacks",
             Self::Sandbox => "sandbox",
             Self::Image => "image",
@@ -178,6 +181,7 @@ impl Key {
             Self::ApiKeyEnv => &["LONGHAUL_API_KEY_ENV"],
             Self::Wire => &["LONGHAUL_WIRE"],
             Self::Patience => &["LONGHAUL_PATIENCE"],
+            Self::Stall => &["LONGHAUL_STALL"],
             Self::Fallbacks => &["LONGHAUL_FALLBACKS"],
             Self::Sandbox => &["LONGHAUL_SANDBOX"],
             Self::Image => &["LONGHAUL_IMAGE"],
@@ -207,6 +211,7 @@ impl Key {
             | Self::ApiKeyEnv
             | Self::Wire
             | Self::Patience
+            | Self::Stall
             | Self::Fallbacks
             | Self::Price
             | Self::Image
@@ -272,7 +277,7 @@ impl Key {
                 .map(Value::Count)
                 .ok_or("a whole number above zero"),
             Self::Wire => wire(text).map(Value::Wire).ok_or("auto, chat or responses"),
-            Self::MaxTime | Self::Patience => {
+            Self::MaxTime | Self::Patience | Self::Stall => {
                 parse_duration(text).map(Value::Count).ok_or("a time such as 90s, 45m, 2h or 1h30m, and at most 366d")
             }
             Self::MaxTokens => above_zero(text).map(Value::Count).ok_or("a whole number of tokens above zero"),

@@ -144,6 +144,7 @@ impl Layers {
             api_key_env: or(self.take(Key::ApiKeyEnv, text), "OPENAI_API_KEY".to_owned()),
             wire: or(self.take(Key::Wire, wire), WireChoice::Auto),
             patience_s: or(self.take(Key::Patience, count), DEFAULT_PATIENCE_S),
+            stall_s: or(self.take(Key::Stall, count), DEFAULT_STALL_S),
             fallbacks: or(self.take(Key::Fallbacks, list), Vec::new()),
             sandbox: or(self.take(Key::Sandbox, sandbox), SandboxChoice::Auto),
             image: self.take(Key::Image, text),
@@ -178,6 +179,8 @@ const HIGHER: &str = "a project may only lower it";
 const DEFAULT_MAX_TURNS: u32 = 200;
 /// A provider's outages and limits mostly pass within hours, and waiting costs nothing.
 const DEFAULT_PATIENCE_S: u64 = 6 * 3600;
+/// A model that reasons, or a small machine with a long prompt, may be silent for minutes.
+const DEFAULT_STALL_S: u64 = 300;
 
 fn or<T>(setting: Setting<Option<T>>, default: T) -> Setting<T> {
     Setting { value: setting.value.unwrap_or(default), origin: setting.origin }

@@ -58,6 +58,8 @@ pub struct Config {
     pub wire: Setting<WireChoice>,
     /// How long a server that does not answer is waited for, in seconds.
     pub patience_s: Setting<u64>,
+    /// How long an answer may bring nothing before it is cut and asked for again, in seconds.
+    pub stall_s: Setting<u64>,
     /// The models that are asked while those before them can't answer, each as `MODEL[@URL][=PRICE]`.
     pub fallbacks: Setting<Vec<String>>,
     /// Which kind of box.

@@ -15,6 +15,8 @@ pub struct Patience {
     pub longest_wait: Duration,
     /// Time without any data of the answer after which a try is cut.
     pub stall: Duration,
+    /// Time after which an answer that goes on and on is cut.
+    pub answer: Duration,
     /// How long a server that keeps failing is left alone at first, where another one can answer.
     pub pause: Duration,
     /// Time to connect.
@@ -29,6 +31,7 @@ impl Default for Patience {
             first_wait: Duration::from_secs(1),
             longest_wait: Duration::from_secs(60),
             stall: Duration::from_secs(300),
+            answer: Duration::from_secs(3600),
             pause: Duration::from_secs(30),
             connect: Duration::from_secs(20),
         }

@@ -50,6 +50,8 @@ enum Step {
     Pause(Duration),
     /// Says nothing more until the client goes.
     Hang,
+    /// Says this again and again, with a pause each time, until the client goes.
+    Repeat(Vec<u8>, Duration),
     /// Breaks the connection.
     Abort,
 }
@@ -176,6 +178,14 @@ impl Reply {
         self
     }
 
+    /// Sends only the first `pieces` of the body, and then these bytes for ever, with a pause before each time.
+    #[must_use]
+    pub(crate) fn endless_after(mut self, pieces: usize, bytes: impl Into<Vec<u8>>, pause: Duration) -> Self {
+        self.steps.truncate(pieces);
+        self.steps.push(Step::Repeat(bytes.into(), pause));
+        self
+    }
+
     fn into_response(self, gone: Gone) -> Response {
         let steps = VecDeque::from(self.steps);
         let body = stream::unfold((steps, gone), |(mut steps, gone)| async move {
@@ -184,6 +194,11 @@ impl Reply {
                     Some(Step::Bytes(bytes)) => return Some((Ok(Bytes::from(bytes)), (steps, gone))),
                     Some(Step::Pause(pause)) => tokio::time::sleep(pause).await,
                     Some(Step::Hang) => std::future::pending().await,
+                    Some(Step::Repeat(bytes, pause)) => {
+                        tokio::time::sleep(pause).await;
+                        steps.push_front(Step::Repeat(bytes.clone(), pause));
+                        return Some((Ok(Bytes::from(bytes)), (steps, gone)));
+                    }
                     Some(Step::Abort) => {
                         // What was said before is sent before the line goes dead.
                         tokio::task::yield_now().await;

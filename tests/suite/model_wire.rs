@@ -19,6 +19,7 @@ fn patience() -> Patience {
         first_wait: Duration::from_millis(5),
         longest_wait: Duration::from_millis(20),
         stall: Duration::from_secs(1),
+        answer: Duration::from_secs(60),
         pause: Duration::from_secs(30),
         connect: Duration::from_secs(5),
     }

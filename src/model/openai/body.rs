@@ -9,6 +9,7 @@ use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::fault::Feature;
+use super::tools::Tools;
 use crate::domain::ToolCall;
 use crate::model::{Message, Request, ToolSpec};
 
@@ -25,6 +26,8 @@ pub(super) struct Body<'a> {
     pub(super) request: &'a Request,
     /// Which features the server takes.
     pub(super) features: &'a dyn Fn(Feature) -> bool,
+    /// The tools as JSON.
+    pub(super) tools: &'a Tools,
 }
 
 impl Body<'_> {
@@ -54,8 +57,7 @@ impl Serialize for Body<'_> {
         }
         if !self.request.tools.is_empty() {
             let strict = (self.features)(Feature::Strict);
-            let tools: Vec<_> = self.request.tools.iter().map(|tool| tool_entry(tool, strict)).collect();
-            map.serialize_entry("tools", &tools)?;
+            map.serialize_entry("tools", &*self.tools.json(&self.request.tools, tool_entry, strict))?;
         }
         map.serialize_entry("messages", &Messages(self))?;
         map.end()
@@ -150,8 +152,8 @@ pub(super) fn object_text(arguments: &str) -> Cow<'_, str> {
     if arguments.trim().is_empty() {
         return Cow::Borrowed("{}");
     }
-    let is_object =
-        arguments.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(arguments).is_ok();
+    // Into values: a number that is out of range passes where nothing is kept, and fails at servers.
+    let is_object = serde_json::from_str::<Map<String, Value>>(arguments).is_ok();
     if is_object { Cow::Borrowed(arguments) } else { Cow::Owned(json!({"malformed": arguments}).to_string()) }
 }
 
@@ -171,7 +173,7 @@ mod tests {
             strict: true,
         };
         let request = Request { messages, tools: [tool].into() };
-        Body { model: "m", origin: "here m", request: &request, features }.to_json()
+        Body { model: "m", origin: "here m", request: &request, features, tools: &Tools::default() }.to_json()
     }
 
     fn conversation() -> Vec<Message> {
@@ -218,6 +220,7 @@ mod tests {
             (" {\"x\": 1}", " {\"x\": 1}"),
             ("{\"x\"", r#"{"malformed":"{\"x\""}"#),
             ("[1]", r#"{"malformed":"[1]"}"#),
+            ("{\"x\":1e400}", r#"{"malformed":"{\"x\":1e400}"}"#),
         ] {
             assert_eq!(object_text(arguments), sent);
         }

@@ -88,7 +88,7 @@ impl Exchange {
     }
 
     /// An answer that did not come as a stream of events, at least not by its name.
-    fn whole(self, body: Vec<u8>) -> Result<Response, Fault> {
+    pub(super) fn whole(self, body: Vec<u8>) -> Result<Response, Fault> {
         let text = String::from_utf8_lossy(&body);
         let start = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
         if ["data:", "event:", "id:", "retry:", ":"].iter().any(|field| start.starts_with(field)) {
@@ -107,7 +107,7 @@ impl Exchange {
         }
     }
 
-    fn guarded(self, chunks: Chunks) -> Response {
+    pub(super) fn guarded(self, chunks: Chunks) -> Response {
         let guard = Guard {
             chunks,
             decoder: Decoder::default(),

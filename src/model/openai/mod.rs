@@ -8,10 +8,13 @@ mod chunk;
 mod endpoint;
 mod exchange;
 mod fault;
+#[cfg(test)]
+mod fuzz;
 mod overflow;
 mod reset;
 mod responses;
 mod sse;
+mod tools;
 mod words;
 
 use std::pin::Pin;
@@ -32,6 +35,7 @@ use self::body::Body;
 use self::endpoint::Endpoint;
 use self::exchange::{End, Exchange, Tap};
 use self::fault::{Feature, Remedy};
+use self::tools::Tools;
 use super::assemble::{Assembled, Assembly};
 use super::patience::Waits;
 use super::{Answer, Delta, Model, ModelError, ModelErrorKind, Patience, Request, Sink};
@@ -102,6 +106,7 @@ pub struct OpenAi {
     seed: u64,
     requests: AtomicU64,
     refused: AtomicU8,
+    tools: Tools,
     wire: Wire,
     /// Whether the other API is spoken than was taken at first.
     switched: AtomicBool,
@@ -150,6 +155,7 @@ impl OpenAi {
             seed,
             requests: AtomicU64::new(0),
             refused: AtomicU8::new(refused),
+            tools: Tools::default(),
             wire,
             switched: AtomicBool::new(false),
             was_reached: AtomicBool::new(false),
@@ -178,10 +184,10 @@ impl OpenAi {
 
     fn body(&self, request: &Request) -> String {
         let features = |feature| self.takes(feature);
-        let (model, origin, features) = (&self.name, &self.origin, &features);
+        let (model, origin, features, tools) = (&self.name, &self.origin, &features, &self.tools);
         match self.speaks_responses() {
-            true => responses::Body { model, origin, request, features }.to_json(),
-            false => Body { model, origin, request, features }.to_json(),
+            true => responses::Body { model, origin, request, features, tools }.to_json(),
+            false => Body { model, origin, request, features, tools }.to_json(),
         }
     }
 
@@ -197,7 +203,8 @@ impl OpenAi {
                 is_shown = true;
                 sink(delta);
             };
-            let fault = match self.try_once(self.body(request), &mut show).await {
+            let tried = tokio::time::timeout(self.patience.answer, self.try_once(self.body(request), &mut show)).await;
+            let fault = match tried.unwrap_or_else(|_| Err(endless(self.patience.answer))) {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };
@@ -322,7 +329,7 @@ impl Model for OpenAi {
 
 /// The conversation in the same form, for a model that is not sent anything.
 pub(super) fn plain_body(model: &str, request: &Request) -> Vec<u8> {
-    Body { model, origin: model, request, features: &|_| false }.to_json().into_bytes()
+    Body { model, origin: model, request, features: &|_| false, tools: &Tools::default() }.to_json().into_bytes()
 }
 
 /// OpenAI's models that call tools over Chat Completions, and know nothing of encrypted reasoning.
@@ -346,6 +353,10 @@ fn fault_of(error: OpenAIError) -> Fault {
         },
         error => Fault::passing("the exchange with the model's server failed", words::one_line(&error.to_string())),
     }
+}
+
+fn endless(after: Duration) -> Fault {
+    Fault::passing(format!("the model's server has not ended its answer after {} s", after.as_secs_f32()), "")
 }
 
 fn nothing(raw: &[u8]) -> Fault {

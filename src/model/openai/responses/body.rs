@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::domain::ToolCall;
 use crate::model::openai::body::{object_text, plain_name};
 use crate::model::openai::fault::Feature;
+use crate::model::openai::tools::Tools;
 use crate::model::{Message, Request, ToolSpec};
 
 /// A request on its way out.
@@ -18,6 +19,8 @@ pub(in crate::model::openai) struct Body<'a> {
     pub(in crate::model::openai) request: &'a Request,
     /// Which features the server takes.
     pub(in crate::model::openai) features: &'a dyn Fn(Feature) -> bool,
+    /// The tools as JSON.
+    pub(in crate::model::openai) tools: &'a Tools,
 }
 
 /// What an assistant's message has to carry so that the server gets its reasoning back: the order of its items, with
@@ -55,8 +58,7 @@ impl Serialize for Body<'_> {
         }
         if !self.request.tools.is_empty() {
             let strict = (self.features)(Feature::Strict);
-            let tools: Vec<_> = self.request.tools.iter().map(|tool| tool_entry(tool, strict)).collect();
-            map.serialize_entry("tools", &tools)?;
+            map.serialize_entry("tools", &*self.tools.json(&self.request.tools, tool_entry, strict))?;
         }
         if let Some(instructions) = self.instructions() {
             map.serialize_entry("instructions", instructions)?;
@@ -164,7 +166,7 @@ mod tests {
             strict: false,
         };
         let request = Request { messages, tools: [tool].into() };
-        Body { model: "m", origin: "here m", request: &request, features }.to_json()
+        Body { model: "m", origin: "here m", request: &request, features, tools: &Tools::default() }.to_json()
     }
 
     #[test]
