@@ -69,7 +69,7 @@ async fn open(backend: &dyn Backend, spec: &BoxSpec) -> Box<dyn Sandbox> {
 async fn keep(sandbox: &dyn Sandbox, spec: &BoxSpec, name: &str, last: bool) -> (Snapshot, Duration) {
     let begun = Instant::now();
     let layer = format!("{}-{name}", spec.run.short());
-    let snapshot = sandbox.snapshot(&SnapshotWish { layer, last }).await.unwrap();
+    let snapshot = sandbox.snapshot(&SnapshotWish { layer, last, ..SnapshotWish::default() }).await.unwrap();
     (snapshot, begun.elapsed())
 }
 

@@ -97,6 +97,11 @@ impl Around {
         None
     }
 
+    /// Whether something was asked for that is not done yet.
+    pub(super) fn has_order(&self) -> bool {
+        !self.orders.is_empty()
+    }
+
     /// The next thing that was asked for.
     pub(super) fn take_order(&mut self) -> Option<(Mail, Order)> {
         self.orders.pop_front()

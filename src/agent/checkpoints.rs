@@ -1,9 +1,11 @@
 //! Checkpoints as the driver takes them: between calls, never within one, and never so that the run would end of it.
 
+use std::pin::pin;
 use std::sync::Arc;
 
-use super::around::Order;
+use super::around::{Happening, Order, out_of_time};
 use super::driver::Driver;
+use super::person::Word;
 use super::trouble::Trouble;
 use super::work::Bench;
 use crate::domain::{
@@ -12,7 +14,7 @@ use crate::domain::{
 };
 use crate::journal::CheckpointFile;
 use crate::policy::is_risky;
-use crate::tools::{Action, After, Workbench, WorkbenchError};
+use crate::tools::{Action, After, Attention, Workbench, WorkbenchError};
 
 /// A checkpoint that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,10 +70,14 @@ impl Driver {
         let id = self.state.checkpoints().next_id();
         let place = self.recorder.head().seq.unwrap_or(0);
         let nonce = format!("{id}-{place}");
-        let mut left_out = match self.write_down(&bench, id, &nonce).await? {
+        let attention = Attention::new();
+        let mut left_out = match self.write_down(&bench, id, &nonce, &attention).await? {
             Ok(left_out) => left_out,
             Err(error) => return Ok(Err(gone(&error))),
         };
+        if attention.is_cancelled() {
+            return Ok(Err(NotKept::Refused("it was interrupted".to_owned())));
+        }
         let mut sessions = match bench.sessions(&nonce).await {
             Ok(sessions) => sessions,
             Err(error) => return Ok(Err(gone(&error))),
@@ -83,7 +89,8 @@ impl Driver {
         }
         // A layer that a driver left without recording it keeps its name: this one is another.
         let layer = format!("{}-{id}-{place}", self.state.spec().run.short());
-        let mut snapshot = match bench.snapshot(layer, keep.after).await {
+        let snapshot = bench.snapshot(layer, keep.after, &attention);
+        let mut snapshot = match self.heard(snapshot, &attention).await? {
             Ok(snapshot) => snapshot,
             Err(error) => return Ok(Err(NotKept::Refused(Trouble::from(error).line()))),
         };
@@ -93,8 +100,10 @@ impl Driver {
             self.note(fact)?;
         }
         let alive = || self.state.jobs().alive().map(|record| &record.job);
+        let mut parted = std::mem::take(&mut self.parted);
+        parted.retain(|job| alive().all(|one| one.id != job.id));
         let services = alive().filter(|job| job.service).map(|job| self.state.checkpoints().with_whole_command(job));
-        let services = services.collect();
+        let services = services.chain(parted.iter().cloned()).collect();
         let checkpoint = Checkpoint {
             id,
             name: keep.name,
@@ -102,7 +111,7 @@ impl Driver {
             seq: self.recorder.head().seq.unwrap_or(0),
             snapshot,
             sessions: sessions.iter().map(|state| state.session.clone()).collect(),
-            jobs: alive().map(|job| job.id).collect(),
+            jobs: alive().map(|job| job.id).chain(parted.iter().map(|job| job.id)).collect(),
             sha256: String::new(),
         };
         let file = CheckpointFile { checkpoint, sessions, services };
@@ -126,9 +135,10 @@ impl Driver {
         bench: &Workbench,
         id: CheckpointId,
         nonce: &str,
+        attention: &Attention,
     ) -> Result<Result<Vec<String>, WorkbenchError>, Trouble> {
         let Some(command) = self.rules().before else { return Ok(Ok(Vec::new())) };
-        let outcome = match bench.before_checkpoint(&command, nonce).await {
+        let outcome = match self.heard(bench.before_checkpoint(&command, nonce, attention), attention).await? {
             Ok(outcome) => outcome,
             Err(error) => return Ok(Err(error)),
         };
@@ -139,6 +149,33 @@ impl Driver {
         let text = format!("before checkpoint {id}, `{command}` {how}; the checkpoint was taken all the same");
         self.note(Event::Noticed { kind: NoticeKind::CheckpointFailed, text })?;
         Ok(Ok(vec![format!("what programs would have written down: `{command}` {how}")]))
+    }
+
+    /// Waits for what belongs to a checkpoint. A person's word and the end of the run's time cancel it; they are taken
+    /// once it has ended.
+    async fn heard<T>(&mut self, work: impl Future<Output = T>, attention: &Attention) -> Result<T, Trouble> {
+        let mut work = pin!(work);
+        loop {
+            let happening = tokio::select! {
+                biased;
+                result = &mut work => return Ok(result),
+                happening = self.around.next(), if !attention.is_cancelled() => happening,
+            };
+            match happening {
+                Happening::Word(notice @ Word::Notice { .. }) => self.take(notice)?,
+                Happening::Word(word) => {
+                    attention.cancel();
+                    self.said.push_back(word);
+                }
+                Happening::TimeOver => {
+                    attention.cancel();
+                    self.said.push_back(out_of_time(self.state.spec()));
+                }
+                Happening::News(event) => drop(self.note(*event)?),
+                Happening::Mail(mail) => self.mail.push_back(mail),
+                Happening::Order => {}
+            }
+        }
     }
 
     /// When checkpoints are taken unasked.

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::context::{History, Prompt, Situation};
-use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, NoticeKind, Observer, Progress, RunSpec, ToolCall};
+use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Job, NoticeKind, Observer, Progress, RunSpec, ToolCall};
 use crate::journal::{Blobs, CheckpointFiles, Inbox, Mail, Recorder, Requests};
 use crate::model::{Answer, Delta, Message, Model, ModelError, Request, Switch, ToolSpec};
 use crate::tools::{Left, Registry, Tool, WorkbenchError};
@@ -86,6 +86,10 @@ pub struct Driver {
     pub(super) ended: Vec<String>,
     /// What was done, for the model to ask.
     pub(super) recalled: Recalled,
+    /// Services that were ended so that the box could be kept as it goes.
+    pub(super) parted: Vec<Job>,
+    /// What a person said while a checkpoint was taken.
+    pub(super) said: VecDeque<Word>,
     /// The calls that an earlier driver had begun, by id.
     pub(super) left: BTreeMap<String, Left>,
     /// What an earlier driver had brought out, by path.
@@ -172,6 +176,8 @@ impl Driver {
             checkpoint_files,
             sealed: false,
             ended: Vec::new(),
+            parted: Vec::new(),
+            said: VecDeque::new(),
             left: BTreeMap::new(),
             collected: BTreeMap::new(),
             observer,
@@ -217,6 +223,9 @@ impl Driver {
     }
 
     async fn step(&mut self) -> Result<Option<Ending>, Trouble> {
+        while let Some(word) = self.said.pop_front() {
+            self.take(word)?;
+        }
         self.obey().await?;
         self.deliver_mail()?;
         match self.state.next() {

@@ -23,6 +23,9 @@ impl Driver {
         if !self.may_go_on(ending) || self.sealed || !has_worked || !can_be_kept || !goes {
             return Ok(());
         }
+        // They end with the run; whoever takes it up again has them back.
+        let services = self.state.jobs().alive().map(|record| &record.job).filter(|job| job.service);
+        self.parted = services.map(|job| self.state.checkpoints().with_whole_command(job)).collect();
         self.ended = bench.end_work().await;
         let keep = Keep { name: None, reason: CheckpointReason::End, after: After::Ends };
         self.checkpoint(keep).await?.ok();

@@ -214,6 +214,23 @@ impl Driver {
         Ok(())
     }
 
+    /// In a box that has the files of a checkpoint: opens its sessions and starts its services. Where that can't be, the
+    /// run ends.
+    pub(super) async fn furnish_again(&mut self, checkpoint: &Checkpoint) -> Result<(), Trouble> {
+        // What is begun twice must not run twice: a driver that comes after this one makes the box anew.
+        self.note(Event::RestoreStarted { checkpoint: checkpoint.id, saved: None })?;
+        self.commit()?;
+        let furnished = match self.checkpoint_files.read(checkpoint) {
+            Ok(file) => self.settle_in(&file).await?.map(drop),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = furnished {
+            let what = format!("the sessions of checkpoint {} could not be had again: {why}", checkpoint.id);
+            self.stop_for(WorkbenchError::no_box(what))?;
+        }
+        Ok(())
+    }
+
     /// In a box that was made from a checkpoint: opens the sessions again, starts services again, and records that the
     /// restore has ended. What is not as it was, in words; or why the box is of no use.
     pub(super) async fn settle_in(&mut self, file: &CheckpointFile) -> Result<Result<Vec<String>, String>, Trouble> {

@@ -109,11 +109,19 @@ impl Driver {
         match (found, bench) {
             (BoxReturn::Adopted | BoxReturn::Restarted, Some(bench)) => {
                 let is_known = found == BoxReturn::Adopted && sandbox.is_some();
+                // Nothing has happened since it was kept as the run was stopped.
+                let kept = way_back.filter(|kept| {
+                    let is_last = !driver.state.checkpoints().is_behind();
+                    found == BoxReturn::Restarted && kept.reason == CheckpointReason::End && is_last
+                });
                 let facts = bench.facts().clone();
                 bench.drop_unrecorded(&stored);
                 let board = bench.terminal().board();
                 board.take_back(driver.state.jobs(), &shown);
-                let taken_back = bench.terminal().take_back(&sessions).await;
+                let taken_back = match kept {
+                    None => bench.terminal().take_back(&sessions).await,
+                    Some(_) => Ok(()),
+                };
                 let ways_in = driver.have_box(bench);
                 if !is_known {
                     driver.note(Event::BoxOpened { facts })?;
@@ -121,6 +129,9 @@ impl Driver {
                 driver.observer.progress(&Progress::LookIn(ways_in));
                 if let Err(error) = taken_back {
                     driver.stop_for(WorkbenchError::Gone(error))?;
+                }
+                if let Some(kept) = kept {
+                    driver.furnish_again(&kept).await?;
                 }
             }
             (BoxReturn::Restored, _) => {

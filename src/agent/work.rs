@@ -147,6 +147,9 @@ impl Driver {
             return Ok(());
         }
         self.checkpoint_before(&batch).await?;
+        if !self.said.is_empty() {
+            return Ok(());
+        }
         let mut started = Vec::new();
         for (call, action) in batch {
             let work = self.start(&call)?;
@@ -185,8 +188,11 @@ impl Driver {
                 }
             }
         }));
-        let shown = batch.iter().find_map(|started| command_of(&started.action));
-        let (results, words) = self.attended(work, progress, &attention, shown).await?;
+        let beside = Beside {
+            command: batch.iter().find_map(|started| command_of(&started.action)),
+            is_wait: batch.iter().all(|started| matches!(started.action, Action::Wait(_))),
+        };
+        let (results, words) = self.attended(work, progress, &attention, beside).await?;
         for fact in bench.terminal().board().pending() {
             self.note(fact)?;
         }
@@ -213,22 +219,30 @@ impl Driver {
 
     /// Waits for `work`, shows its progress and notes what happens meanwhile. A person's word cancels it, and so does the
     /// end of the run's time; a message ends waits alone. What is cancelled still has a result. Returns the words that
-    /// are to be taken after it. A `command` that takes long is told of as it goes on.
+    /// are to be taken after it. A command that takes long is told of as it goes on. While the model only waits, it is
+    /// as between calls: what people have asked for is done.
     async fn attended<T>(
         &mut self,
         work: impl Future<Output = T>,
         mut progress: mpsc::UnboundedReceiver<Progress>,
         attention: &Attention,
-        command: Option<&str>,
+        beside: Beside<'_>,
     ) -> Result<(T, Vec<Word>), Trouble> {
         let mut work = pin!(work);
         let mut words = Vec::new();
-        let mut watched = Watched::new(command, &*self.clock);
+        let mut watched = Watched::new(beside.command, &*self.clock);
         let mut tick = self.clock.sleep(WATCH_STEP);
         if self.has_mail() {
             self.wake_for_mail(attention);
         }
         loop {
+            if beside.is_wait && self.around.has_order() && !attention.is_cancelled() {
+                Box::pin(self.obey()).await?;
+                if !self.said.is_empty() {
+                    attention.cancel();
+                    words.extend(self.said.drain(..));
+                }
+            }
             tokio::select! {
                 biased;
                 result = &mut work => return Ok((result, words)),
@@ -293,7 +307,8 @@ impl Driver {
         let (_, progress) = mpsc::unbounded_channel();
         let attention = Attention::new();
         let work = bench.check((check, round, self.state.boxes_before()), &command, &attention);
-        let (result, words) = self.attended(work, progress, &attention, Some(&command)).await?;
+        let (result, words) =
+            self.attended(work, progress, &attention, Beside { command: Some(&command), is_wait: false }).await?;
         match result {
             Ok(result) => self.note(Event::CheckEnded { result }).map(drop)?,
             Err(error) => self.stop_for(error)?,
@@ -407,6 +422,15 @@ impl Driver {
         }
         Some(bench.close(services).await)
     }
+}
+
+/// What goes on while the driver listens.
+#[derive(Debug, Clone, Copy)]
+struct Beside<'a> {
+    /// The command that runs, where there is one.
+    command: Option<&'a str>,
+    /// Whether nothing is done but waiting.
+    is_wait: bool,
 }
 
 /// A call that has been noted as started.

@@ -24,7 +24,7 @@ use crate::journal::{
 use crate::report::{duration_words, fitting, size_words, visible_json, visible_line};
 use crate::sandbox::reach;
 use crate::telemetry::Redactor;
-use crate::tools::After;
+use crate::tools::{After, Attention};
 
 /// Take, list, show, restore and delete checkpoints of a run.
 #[derive(Debug, Subcommand)]
@@ -272,7 +272,7 @@ impl Held {
                 .extend(secret.iter().map(|name| format!("the secret variable {name} of session {}", session.session)));
         }
         let layer = format!("{}-{nonce}", run.id().short());
-        let mut snapshot = bench.snapshot(layer, After::GoesOn).await.map_err(failed)?;
+        let mut snapshot = bench.snapshot(layer, After::GoesOn, &Attention::new()).await.map_err(failed)?;
         snapshot.left_out.extend(left_out);
         let alive = || self.jobs.alive().map(|record| &record.job);
         let services = alive().filter(|job| job.service).map(|job| self.checkpoints.with_whole_command(job)).collect();

@@ -23,6 +23,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::domain::{BoxFacts, Capability, RunId, SandboxKind, Snapshot};
 use crate::guest::Client;
 
@@ -123,12 +125,14 @@ pub struct Removal {
 }
 
 /// How a snapshot is wished for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct SnapshotWish {
     /// The name of its layer in the store of all runs: new, of letters, digits and hyphens.
     pub layer: String,
     /// Whether the box goes right after: then nothing has to be copied.
     pub last: bool,
+    /// Whoever cancels it does not want it any more: what copies files gives up between two pieces.
+    pub unwanted: CancellationToken,
 }
 
 /// An image that a box was kept as.

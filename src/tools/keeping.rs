@@ -49,12 +49,17 @@ pub enum After {
 }
 
 impl Workbench {
-    /// Keeps the files of the box as they are at one instant.
+    /// Keeps the files of the box as they are at one instant. What has to be copied is given up when a person interrupts.
     ///
     /// # Errors
     /// [`WorkbenchError::NoBox`]: nothing is kept then, and the box goes on.
-    pub async fn snapshot(&self, layer: String, after: After) -> Result<Snapshot, WorkbenchError> {
-        let wish = SnapshotWish { layer, last: after == After::Ends };
+    pub async fn snapshot(
+        &self,
+        layer: String,
+        after: After,
+        attention: &Attention,
+    ) -> Result<Snapshot, WorkbenchError> {
+        let wish = SnapshotWish { layer, last: after == After::Ends, unwanted: attention.token().clone() };
         Ok(self.sandbox().snapshot(&wish).await?)
     }
 
@@ -159,8 +164,13 @@ impl Workbench {
     ///
     /// # Errors
     /// [`WorkbenchError::Gone`].
-    pub async fn before_checkpoint(&self, command: &str, nonce: &str) -> Result<Outcome, WorkbenchError> {
-        let (id, attention) = (format!("before-{nonce}"), Attention::new());
+    pub async fn before_checkpoint(
+        &self,
+        command: &str,
+        nonce: &str,
+        attention: &Attention,
+    ) -> Result<Outcome, WorkbenchError> {
+        let id = format!("before-{nonce}");
         let report = self.terminal().check(&id, command.as_bytes(), None, BEFORE, attention.token()).await;
         told(report.map(|report| facts::command_outcome(&report)))
     }

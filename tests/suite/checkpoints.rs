@@ -265,6 +265,9 @@ fn a_person_has_a_run_that_goes_on_take_one_and_a_command_runs_before_it() {
     let agent = agent.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     until(|| stage.state().join("runs").is_dir() && !server.requests().is_empty());
     stage.run(&["checkpoint", "create", "last", "--name", "now"]).exits_with(0);
+    // The model waits, and need not be woken for it.
+    until(|| !stage.events_of("checkpoint_taken").is_empty());
+    assert_eq!(server.requests().len(), 1);
     std::fs::write(&gate, "").unwrap();
     Ran::of(&agent.wait_with_output().unwrap()).exits_with(0);
     let taken = stage.events_of("checkpoint_taken").remove(0);

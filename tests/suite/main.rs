@@ -6,6 +6,7 @@ mod aimock;
 mod apply;
 mod at_a_terminal;
 mod bad_input;
+mod between;
 mod boxless;
 mod budgets;
 mod checkpoints;

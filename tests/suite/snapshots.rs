@@ -12,7 +12,7 @@ use crate::sandbox_contract::{Bench, close, open, run_in, said};
 
 /// A wish for a layer of that name, of that bench's run, while the box goes on.
 pub(crate) fn wish(bench: &Bench, name: &str) -> SnapshotWish {
-    SnapshotWish { layer: format!("{}-{name}", bench.run().short()), last: false }
+    SnapshotWish { layer: format!("{}-{name}", bench.run().short()), ..SnapshotWish::default() }
 }
 
 /// Takes a snapshot, which must work.

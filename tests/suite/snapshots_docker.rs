@@ -189,7 +189,7 @@ async fn a_podman_box_is_kept_as_an_image() {
 }
 
 fn wish(spec: &BoxSpec, nth: u32) -> SnapshotWish {
-    SnapshotWish { layer: format!("{}-k{nth}", spec.run.short()), last: false }
+    SnapshotWish { layer: format!("{}-k{nth}", spec.run.short()), ..SnapshotWish::default() }
 }
 
 async fn kept(sandbox: &dyn Sandbox, wish: &SnapshotWish) -> Snapshot {
@@ -344,7 +344,10 @@ async fn a_snapshot_that_fails_leaves_nothing_and_the_box_goes_on() {
         run(&*sandbox, "echo new >made").await;
         for last in [false, true] {
             // No tag of an image begins like this.
-            let refused = sandbox.snapshot(&SnapshotWish { layer: "-k1".to_owned(), last }).await.expect_err("no tag");
+            let refused = sandbox
+                .snapshot(&SnapshotWish { layer: "-k1".to_owned(), last, ..SnapshotWish::default() })
+                .await
+                .expect_err("no tag");
             assert_eq!(refused.what, "cannot keep the container as an image", "{}", told(&refused));
             assert!(refused.because.is_some());
             assert_eq!(run(&*sandbox, "cat made").await.1, "new\n", "it goes on, even where it was to go");

@@ -82,12 +82,12 @@ impl Running {
         let (store, name) = (Store::of(&self.origin().state_dir), wish.layer.clone());
         let layer = Layer { at: self.workspace().into(), key: KEY.to_owned() };
         let parts = Parts { dir: self.dirs().all.join("u"), layers: vec![layer] };
-        let last = self.taken();
+        let (last, unwanted) = (self.taken(), wish.unwanted.clone());
         let rootful = rustix::process::geteuid().is_root();
         let guest = self.guest();
         // What is mapped now and let go before the box is held may have been changed without a trace.
         let mut mapped = guest.mapped().await.map_err(|error| not_held(&error))?;
-        let begun = blocking(move || Taking::begin(&store, &name, &parts, rootful, last.as_deref())).await?;
+        let begun = blocking(move || Taking::begin(&store, &name, &parts, rootful, last.as_deref(), &unwanted)).await?;
         let hold = guest.freeze().await.map_err(|error| not_held(&error))?;
         let since = Instant::now();
         let held_ns = now_ns();

@@ -62,10 +62,11 @@ impl Keeper {
         let record = self.record.lock().clone();
         let (store, name) = (Store::beside(self.run_dir()), wish.layer.clone());
         let parts = Parts { dir: self.dir.join("u"), layers: record.layers.clone() };
-        let (rootful, last) = (record.rootful, record.taken.clone());
+        let (rootful, last, unwanted) = (record.rootful, record.taken.clone(), wish.unwanted.clone());
         // What is mapped now and let go before the box is held may have been changed without a trace.
         let mut mapped = self.client.mapped().await.map_err(|error| not_held(&error))?;
-        let taking = blocking(move || Taking::begin(&store, &name, &parts, rootful, last.as_deref())).await?;
+        let taking =
+            blocking(move || Taking::begin(&store, &name, &parts, rootful, last.as_deref(), &unwanted)).await?;
         let frozen = self.client.freeze().await.map_err(|error| not_held(&error))?;
         mapped.extend(frozen.mapped.iter().cloned());
         let held_ns = now_ns();

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Gid, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
+use tokio_util::sync::CancellationToken;
 
 /// Attributes of a file: name and value.
 pub(super) type Attributes = Vec<(CString, Vec<u8>)>;
@@ -16,6 +17,8 @@ pub(super) type Attributes = Vec<(CString, Vec<u8>)>;
 /// What overlayfs notes about one mount's own upper layer, and what would be wrong in another place.
 const OF_ONE_MOUNT: [&[u8]; 5] = [b"origin", b"impure", b"nlink", b"uuid", b"upper"];
 const PIECE: usize = 1 << 20;
+/// Most bytes that the kernel copies at once: in between it is asked whether the copy is still wanted.
+const LARGEST_STEP: usize = 64 << 20;
 /// No attribute is longer.
 const LONGEST: usize = 64 << 10;
 
@@ -23,10 +26,10 @@ const LONGEST: usize = 64 << 10;
 ///
 /// # Errors
 /// When one can't be read or the other not be written; then something may be at `to`.
-pub(super) fn copy_file(from: &File, stat: &Stat, to: &Path) -> io::Result<()> {
+pub(super) fn copy_file(from: &File, stat: &Stat, to: &Path, unwanted: &CancellationToken) -> io::Result<()> {
     let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     if rustix::fs::ioctl_ficlone(&new, from).is_err() {
-        copy_content(from, &new)?;
+        copy_content(from, &new, unwanted)?;
     }
     let attributes = attributes(from)?;
     rustix::fs::fchown(&new, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
@@ -37,8 +40,19 @@ pub(super) fn copy_file(from: &File, stat: &Stat, to: &Path) -> io::Result<()> {
     Ok(rustix::fs::futimens(&new, &times(stat))?)
 }
 
+/// Fails once nobody wants the copy any more.
+///
+/// # Errors
+/// [`io::ErrorKind::Interrupted`].
+pub(super) fn wanted(unwanted: &CancellationToken) -> io::Result<()> {
+    match unwanted.is_cancelled() {
+        true => Err(io::Error::new(io::ErrorKind::Interrupted, "it was interrupted")),
+        false => Ok(()),
+    }
+}
+
 /// Copies what is there and leaves holes where nothing is.
-fn copy_content(mut from: &File, mut to: &File) -> io::Result<()> {
+fn copy_content(mut from: &File, mut to: &File, unwanted: &CancellationToken) -> io::Result<()> {
     let length = from.metadata()?.len();
     to.set_len(length)?;
     let mut buffer = Vec::new();
@@ -56,7 +70,8 @@ fn copy_content(mut from: &File, mut to: &File) -> io::Result<()> {
         let (mut read_at, mut write_at) = (begin, begin);
         // In the kernel where it can; a file that has become shorter meanwhile just ends.
         while read_at < end {
-            let most = usize::try_from(end - read_at).unwrap_or(usize::MAX).min(1 << 30);
+            wanted(unwanted)?;
+            let most = usize::try_from(end - read_at).unwrap_or(usize::MAX).min(LARGEST_STEP);
             match rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), most) {
                 Ok(0) => return Ok(()),
                 Ok(_) | Err(Errno::INTR) => {}

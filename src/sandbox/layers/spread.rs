@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _}
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use tokio_util::sync::CancellationToken;
 
 use super::content::{self, Attributes};
 use crate::sandbox::launch::record::remove_tree;
@@ -65,7 +66,7 @@ fn copy(source: &Path, target: &Path, stat: &Stat, links: &mut HashMap<u64, Path
     if kind.is_file() {
         let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
         let file = OpenOptions::new().read(true).custom_flags(nofollow).open(source)?;
-        content::copy_file(&file, stat, target)?;
+        content::copy_file(&file, stat, target, &CancellationToken::new())?;
         links.insert(stat.st_ino, target.to_owned());
         return Ok(());
     }

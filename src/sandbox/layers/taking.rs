@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use tokio_util::sync::CancellationToken;
 
 use super::content::{self, Attributes};
 use super::index::{self, Index, Taken};
@@ -54,6 +55,7 @@ pub(in crate::sandbox) struct Taking {
     rootful: bool,
     left_out: Vec<String>,
     more_left_out: usize,
+    unwanted: CancellationToken,
 }
 
 struct Part {
@@ -91,7 +93,8 @@ struct Instant<'a> {
 }
 
 impl Taking {
-    /// Copies what can be had while the box works; `last` is the layer that was taken before of the same box.
+    /// Copies what can be had while the box works; `last` is the layer that was taken before of the same box. It fails
+    /// once it is `unwanted`.
     ///
     /// # Errors
     /// When the box's own directories can't be read or the disk does not take the copies. Nothing is left then.
@@ -101,10 +104,12 @@ impl Taking {
         parts: &Parts,
         rootful: bool,
         last: Option<&str>,
+        unwanted: &CancellationToken,
     ) -> io::Result<Self> {
         let new = store.begin(name)?;
         let mut index = last.and_then(|last| read_index(store, last)).unwrap_or_default();
-        let mut taking = Self { new, parts: Vec::new(), rootful, left_out: Vec::new(), more_left_out: 0 };
+        let unwanted = unwanted.clone();
+        let mut taking = Self { new, parts: Vec::new(), rootful, left_out: Vec::new(), more_left_out: 0, unwanted };
         for layer in &parts.layers {
             let from = match Beneath::open(&parts.dir.join(&layer.key)) {
                 Ok(from) => from,
@@ -204,6 +209,7 @@ impl Taking {
             part,
             at,
             instant,
+            unwanted: &self.unwanted,
             links: HashMap::new(),
             trouble: Vec::new(),
             seen: HashSet::new(),
@@ -253,6 +259,7 @@ struct Walk<'a> {
     part: &'a mut Part,
     at: usize,
     instant: Option<&'a Instant<'a>>,
+    unwanted: &'a CancellationToken,
     /// Where a file with several names was taken in this walk, by inode.
     links: HashMap<u64, PathBuf>,
     trouble: Vec<(PathBuf, io::Error)>,
@@ -375,6 +382,7 @@ impl Walk<'_> {
     }
 
     fn file(&mut self, path: PathBuf, stat: &Stat) -> io::Result<()> {
+        content::wanted(self.unwanted)?;
         let mark = Mark::of(stat);
         let mapped = self.instant.is_some_and(|instant| instant.mapped.contains(&(self.at, stat.st_ino)));
         if let Some(done) = self.part.done.get(&path) {
@@ -391,7 +399,7 @@ impl Walk<'_> {
                 self.seen.insert(path);
                 Ok(())
             }
-            Err(error) if is_of_the_store(&error) => Err(error),
+            Err(error) if is_of_the_store(&error) || self.unwanted.is_cancelled() => Err(error),
             // Gone, or replaced by something else, since it was looked at; at the second look nothing moves any more.
             Err(error) => {
                 unless_missing(fs::remove_file(self.part.to.join(&path)))?;
@@ -420,7 +428,7 @@ impl Walk<'_> {
                     // It may have been let open only just now.
                     now.st_mode = stat.st_mode;
                 }
-                content::copy_file(&file, &now, &to)?;
+                content::copy_file(&file, &now, &to, self.unwanted)?;
                 Done { mark: *mark, copied_ns, mapped }
             }
         };
