@@ -251,7 +251,11 @@ impl Driver {
                     Happening::Order => {}
                 }
             }
-            Step::End(ending) => return self.end(ending).await.map(Some),
+            Step::End(ending) => {
+                if !self.goes_beyond(&ending).await? {
+                    return self.end(ending).await.map(Some);
+                }
+            }
         }
         Ok(None)
     }

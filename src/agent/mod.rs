@@ -7,6 +7,7 @@ mod claim;
 mod delay;
 mod driver;
 mod evidence;
+mod more;
 mod parting;
 mod past;
 mod person;
@@ -20,7 +21,7 @@ mod work;
 
 pub use boxes::{Boxes, FoundBench, Opening};
 pub use driver::{Driver, Finished, Parts};
-pub use person::{Person, Word};
+pub use person::{Grant, Limit, Person, Word};
 pub use resume::{Asks, Doubt, Resume};
 pub use state::{Ending, MAX_CHECK_ROUNDS, State, Step};
 pub use trouble::Trouble;

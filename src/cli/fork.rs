@@ -153,7 +153,7 @@ fn spec(args: &ForkArgs, parent: &RunDir, prefix: &Prefix, point: &Point, run: R
     for entry in &prefix.entries {
         match &entry.event {
             Event::RunStarted { spec: asked, .. } | Event::RunForked { spec: asked } => spec = Some(asked.clone()),
-            Event::RunResumed { asked, .. } => {
+            Event::RunResumed { asked, .. } | Event::LimitsRaised { asked } => {
                 if let Some(spec) = &mut spec {
                     asked.change(spec);
                 }

@@ -106,6 +106,11 @@ fn known_of(run: &RunDir) -> Result<Known, Failure> {
                     asked.change(spec);
                 }
             }
+            Event::LimitsRaised { asked } => {
+                if let Some(spec) = &mut spec {
+                    asked.change(spec);
+                }
+            }
             Event::BoxOpened { facts } => kind = Some(facts.kind),
             Event::RunEnded { verdict, reason, .. } => end = Some((verdict, reason)),
             _ => {}

@@ -156,6 +156,15 @@ impl AskedNew {
         *self == Self::default()
     }
 
+    /// The limits among it, in words.
+    pub fn limits_words(&self) -> String {
+        let turns = self.max_turns.map(|turns| format!("{turns} model requests"));
+        let budget = self.budget.as_ref();
+        let tokens = budget.and_then(|budget| Some(format!("{} tokens", budget.max_tokens?)));
+        let cost = budget.and_then(|budget| Some(super::money_words(budget.max_cost?)));
+        turns.into_iter().chain(tokens).chain(cost).collect::<Vec<_>>().join(", ")
+    }
+
     /// Asks for it.
     pub fn change(&self, spec: &mut RunSpec) {
         let Self { model, base_url, fallbacks, max_turns, max_time_s, budget } = self.clone();
