@@ -225,6 +225,11 @@ impl State {
         &self.failures
     }
 
+    /// The name of the model that answers now.
+    pub fn model(&self) -> &str {
+        self.answering.model(&self.spec).0
+    }
+
     /// What the run has cost.
     pub fn spent(&self) -> &Spent {
         &self.spent

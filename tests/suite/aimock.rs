@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use longhaul::model::{Answer, Delta, Message, Model, ModelChoice, Patience, Request, ToolSpec, Wire, open};
+use longhaul::model::{Answer, Delta, Message, Model, ModelChoice, Patience, Purpose, Request, ToolSpec, Wire, open};
 use serde_json::{Value, json};
 
 /// aimock with the fixtures of `tests/servers/aimock.json`, from [`Aimock::start`] until it is dropped.
@@ -91,7 +91,7 @@ fn asked(text: &str) -> Request {
         parameters: json!({"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}),
         strict: false,
     };
-    Request { messages: vec![Message::User(text.to_owned())], tools: [tool].into() }
+    Request { messages: vec![Message::User(text.to_owned())], tools: [tool].into(), purpose: Purpose::Turn }
 }
 
 /// The conversation after this answer, with a result for every call.

@@ -35,6 +35,7 @@ mod kill_sweep;
 mod killer;
 mod lifeline;
 mod logs;
+mod long_runs;
 mod long_waits;
 mod model_script;
 mod model_server;
