@@ -145,7 +145,6 @@ impl OpenAi {
             hint: Some("install the system's certificates: `apt-get install ca-certificates`".to_owned()),
             ..ModelError::new(ModelErrorKind::Setup, "the HTTP client can't be set up")
         })?;
-        let refused = if endpoint.takes_strict { 0 } else { bit(Feature::Strict) };
         Ok(Self {
             origin: format!("{} {name}", endpoint.base()),
             endpoint,
@@ -154,7 +153,7 @@ impl OpenAi {
             patience,
             seed,
             requests: AtomicU64::new(0),
-            refused: AtomicU8::new(refused),
+            refused: AtomicU8::new(0),
             tools: Tools::default(),
             wire,
             switched: AtomicBool::new(false),
@@ -164,7 +163,9 @@ impl OpenAi {
     }
 
     fn takes(&self, feature: Feature) -> bool {
-        self.refused.load(Ordering::Relaxed) & bit(feature) == 0
+        // Over Responses a schema is strict unless it is said not to be; over Chat Completions the word is an extra.
+        let is_known = feature != Feature::Strict || self.endpoint.takes_strict || self.speaks_responses();
+        is_known && self.refused.load(Ordering::Relaxed) & bit(feature) == 0
     }
 
     fn speaks_responses(&self) -> bool {
@@ -186,7 +187,10 @@ impl OpenAi {
         let features = |feature| self.takes(feature);
         let (model, origin, features, tools) = (&self.name, &self.origin, &features, &self.tools);
         match self.speaks_responses() {
-            true => responses::Body { model, origin, request, features, tools }.to_json(),
+            true => {
+                let takes_strict = self.endpoint.takes_strict;
+                responses::Body { model, origin, request, features, tools, takes_strict }.to_json()
+            }
             false => Body { model, origin, request, features, tools }.to_json(),
         }
     }

@@ -7,7 +7,7 @@ use crate::domain::ToolCall;
 use crate::model::openai::body::{object_text, plain_name};
 use crate::model::openai::fault::Feature;
 use crate::model::openai::tools::Tools;
-use crate::model::{Message, Purpose, Request, ToolSpec};
+use crate::model::{Message, Request, ToolSpec};
 
 /// A request on its way out.
 pub(in crate::model::openai) struct Body<'a> {
@@ -21,6 +21,8 @@ pub(in crate::model::openai) struct Body<'a> {
     pub(in crate::model::openai) features: &'a dyn Fn(Feature) -> bool,
     /// The tools as JSON.
     pub(in crate::model::openai) tools: &'a Tools,
+    /// Whether the server is known to keep to schemas that are strict.
+    pub(in crate::model::openai) takes_strict: bool,
 }
 
 /// What an assistant's message has to carry so that the server gets its reasoning back: the order of its items, with
@@ -58,16 +60,13 @@ impl Serialize for Body<'_> {
         }
         if !self.request.tools.is_empty() {
             let strict = (self.features)(Feature::Strict);
-            map.serialize_entry("tools", &*self.tools.json(&self.request.tools, tool_entry, strict))?;
+            let entry = if self.takes_strict { tool_entry } else { loose_entry };
+            map.serialize_entry("tools", &*self.tools.json(&self.request.tools, entry, strict))?;
         }
         if let Some(instructions) = self.instructions() {
             map.serialize_entry("instructions", instructions)?;
         }
         map.serialize_entry("input", &Input(self))?;
-        // After the input, so that this begins with the bytes of the request before.
-        if self.request.purpose == Purpose::Summary && !self.request.tools.is_empty() {
-            map.serialize_entry("tool_choice", "none")?;
-        }
         map.end()
     }
 }
@@ -81,6 +80,11 @@ fn tool_entry(tool: &ToolSpec, strict: bool) -> Value {
         entry["strict"] = Value::Bool(tool.strict);
     }
     entry
+}
+
+/// For a server that is not known to keep to strict schemas.
+fn loose_entry(tool: &ToolSpec, strict: bool) -> Value {
+    tool_entry(&ToolSpec { strict: false, ..tool.clone() }, strict)
 }
 
 struct Input<'a>(&'a Body<'a>);
@@ -169,8 +173,9 @@ mod tests {
             parameters: json!({"type": "object"}),
             strict: false,
         };
-        let request = Request { messages, tools: [tool].into(), purpose: Purpose::Turn };
-        Body { model: "m", origin: "here m", request: &request, features, tools: &Tools::default() }.to_json()
+        let request = Request { messages, tools: [tool].into() };
+        let tools = &Tools::default();
+        Body { model: "m", origin: "here m", request: &request, features, tools, takes_strict: true }.to_json()
     }
 
     #[test]
