@@ -54,3 +54,19 @@ install_build_needs() {
     fi
     has cargo || die "no cargo here: install Rust first (https://rustup.rs)"
 }
+
+# Where Debian's packages come from on this machine, as far as it is written down in the usual places.
+debian_sources() {
+    if [ -s /etc/apt/sources.list.d/debian.sources ]; then
+        echo /etc/apt/sources.list.d/debian.sources
+    elif grep -qs '^deb ' /etc/apt/sources.list; then
+        echo /etc/apt/sources.list
+    fi
+}
+
+# The first mirror that is named there; nothing where none is.
+debian_mirror() {
+    local sources
+    sources=$(debian_sources)
+    [ -z "$sources" ] || sed -nE 's/^(URIs:|deb( \[[^]]*\])?) +([^ ]+).*/\3/p' "$sources" | head -n 1
+}

@@ -120,15 +120,6 @@ start_podman() {
     die "the Podman API service does not come up"
 }
 
-# Where Debian's packages come from on this machine, as far as it is written down in the usual places.
-debian_sources() {
-    if [ -s /etc/apt/sources.list.d/debian.sources ]; then
-        echo /etc/apt/sources.list.d/debian.sources
-    elif grep -qs '^deb ' /etc/apt/sources.list; then
-        echo /etc/apt/sources.list
-    fi
-}
-
 make_debian_root() { # TAR
     say "making the root of $debian_image from Debian's packages"
     local sources

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use longhaul::model::{Answer, Delta, Message, Model, ModelChoice, Patience, Purpose, Request, ToolSpec, Wire, open};
+use longhaul::model::{
+    Answer, Delta, Message, Model, ModelChoice, ModelErrorKind, Patience, Request, ToolSpec, Wire, open,
+};
 use serde_json::{Value, json};
 
 /// aimock with the fixtures of `tests/servers/aimock.json`, from [`Aimock::start`] until it is dropped.
@@ -24,9 +26,7 @@ impl Aimock {
         let program = |name: &str| -> PathBuf { root.join("target/servers").join(name) };
         let script = program("node_modules/@copilotkit/aimock/dist/cli.js");
         if !script.exists() {
-            let missing = "aimock is not installed: run scripts/servers.sh";
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
-            skipped(missing);
+            missing("aimock");
             return None;
         }
         let mut child = Command::new(program("node"))
@@ -68,9 +68,15 @@ impl Drop for Aimock {
     }
 }
 
+/// Says that a test is skipped for want of what `scripts/servers.sh` installs.
+///
+/// # Panics
+/// Where `CI=true`: there nothing may be skipped.
 #[expect(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
-fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
+pub(crate) fn missing(what: &str) {
+    let missing = format!("{what} is not installed: run scripts/servers.sh");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
+    eprintln!("skipped: {missing}");
 }
 
 fn model(server: &Aimock) -> std::sync::Arc<dyn Model> {
@@ -91,7 +97,7 @@ fn asked(text: &str) -> Request {
         parameters: json!({"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}),
         strict: false,
     };
-    Request { messages: vec![Message::User(text.to_owned())], tools: [tool].into(), purpose: Purpose::Turn }
+    Request { messages: vec![Message::User(text.to_owned())], tools: [tool].into() }
 }
 
 /// The conversation after this answer, with a result for every call.
@@ -144,4 +150,15 @@ async fn its_chaos_is_waited_out() {
         let (answer, ()) = tokio::join!(asking, mending);
         assert_eq!(answer.unwrap().calls.len(), 2, "{fault}");
     }
+}
+
+#[tokio::test]
+async fn what_is_no_answer_at_all_is_an_error_at_once() {
+    let Some(server) = Aimock::start() else { return };
+    let model = model(&server);
+    server.fail(&json!({"malformedRate": 1})).await;
+    let error = model.answer(&asked("Give me two numbers."), &mut |_| {}).await.unwrap_err();
+    assert_eq!(error.kind, ModelErrorKind::Protocol, "{error:?}");
+    server.fail(&json!({})).await;
+    assert_eq!(model.answer(&asked("Give me two numbers."), &mut |_| {}).await.unwrap().calls.len(), 2);
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use longhaul::domain::{ToolCall, Usage};
 use longhaul::model::{
-    Answer, Delta, Message, Model, ModelChoice, ModelError, ModelErrorKind, Patience, Purpose, Request, ToolSpec, Wire,
-    open,
+    Answer, Delta, Message, Model, ModelChoice, ModelError, ModelErrorKind, Patience, Request, ToolSpec, Wire, open,
 };
 use serde_json::{Value, json};
 
@@ -53,7 +52,7 @@ fn request(messages: Vec<Message>) -> Request {
         parameters: json!({"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}),
         strict: false,
     };
-    Request { messages, tools: [tool].into(), purpose: Purpose::Turn }
+    Request { messages, tools: [tool].into() }
 }
 
 fn hello() -> Request {

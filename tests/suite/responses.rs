@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhaul::model::{
-    Answer, Message, Model, ModelChoice, ModelErrorKind, Patience, Purpose, Request, ToolSpec, Wire, open,
-};
+use longhaul::model::{Answer, Message, Model, ModelChoice, ModelErrorKind, Patience, Request, ToolSpec, Wire, open};
 use serde_json::{Value, json};
 
 use crate::aimock::Aimock;
 use crate::model_server::{ModelServer, Reply};
 use crate::stage::{Ran, Stage};
 
-fn model(url: &str, wire: Wire) -> Arc<dyn Model> {
+pub(crate) fn model(url: &str, wire: Wire) -> Arc<dyn Model> {
     let patience = Patience {
         budget: Duration::from_secs(20),
         first_wait: Duration::from_millis(5),
@@ -23,7 +21,7 @@ fn model(url: &str, wire: Wire) -> Arc<dyn Model> {
     open(&ModelChoice { name, base_url, api_key: None, wire, patience, seed: 1 }).unwrap()
 }
 
-fn asked() -> Request {
+pub(crate) fn asked() -> Request {
     let tool = ToolSpec {
         name: "shell".to_owned(),
         description: "Runs a command.".to_owned(),
@@ -31,11 +29,11 @@ fn asked() -> Request {
         strict: true,
     };
     let messages = vec![Message::System("Be good.".to_owned()), Message::User("Give me two numbers.".to_owned())];
-    Request { messages, tools: [tool].into(), purpose: Purpose::Turn }
+    Request { messages, tools: [tool].into() }
 }
 
 /// The conversation after this answer, with a result for every call.
-fn go_on(mut request: Request, answer: &Answer) -> Request {
+pub(crate) fn go_on(mut request: Request, answer: &Answer) -> Request {
     let (text, calls, opaque) = (answer.text.clone(), answer.calls.clone(), answer.opaque.clone());
     let result =
         |call: &longhaul::domain::ToolCall| Message::Tool { call_id: call.id.clone(), text: "exit 0".to_owned() };
@@ -56,7 +54,7 @@ fn streamed(events: &str) -> Reply {
 }
 
 /// Reasoning, then a call.
-fn reasons_and_calls() -> Reply {
+pub(crate) fn reasons_and_calls() -> Reply {
     let reasoning = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"});
     let call = json!({"type": "function_call", "id": "fc_1", "call_id": "call_a", "name": "shell",
         "arguments": "{\"command\": \"true\"}", "status": "completed"});
