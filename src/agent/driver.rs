@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::context::{History, Prompt, Situation};
 use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Job, NoticeKind, Observer, Progress, RunSpec, ToolCall};
 use crate::journal::{Blobs, CheckpointFiles, Inbox, Mail, Recorder, Requests};
-use crate::model::{Answer, Delta, Message, Model, ModelError, ModelErrorKind, Purpose, Request, Switch, ToolSpec};
+use crate::model::{Answer, Delta, Message, Model, ModelError, Request, Switch, ToolSpec};
 use crate::tools::{Left, Registry, Tool, WorkbenchError};
 
 use super::around::{Around, Happening, out_of_time};
@@ -20,7 +20,6 @@ use super::claim;
 use super::delay;
 use super::person::{Person, Word};
 use super::recalled::Recalled;
-use super::room::Room;
 use super::state::{Ending, State, Step};
 use super::trouble::Trouble;
 use super::work::Bench;
@@ -64,16 +63,14 @@ pub struct Finished {
 /// One run being driven.
 pub struct Driver {
     pub(super) state: State,
-    pub(super) history: History,
+    history: History,
     situation: Situation,
-    /// How full the model's window is.
-    pub(super) room: Room,
     pub(super) recorder: Recorder,
     pub(super) blobs: Blobs,
     requests: Requests,
     pub(super) model: Arc<dyn Model>,
     pub(super) registry: Registry,
-    pub(super) tools: Arc<[ToolSpec]>,
+    tools: Arc<[ToolSpec]>,
     call_ids: HashSet<String>,
     syncing: Option<JoinHandle<Result<(), Trouble>>>,
     synced_at: Option<Duration>,
@@ -158,13 +155,11 @@ impl Driver {
         let Parts { clock, recorder, blobs, model, registry, boxes, checkpoint_files, observer, person, inbox } = parts;
         let Folds { state, history, situation, call_ids, request, driven } = folds;
         let around = Around::new(person, inbox, Arc::clone(&clock), state.spec(), driven);
-        let room = Room::new(state.model());
         Self {
             state,
             history,
             situation,
             recalled: Recalled::of(recorder.steps()),
-            room,
             recorder,
             requests: Requests::after(blobs.clone(), request),
             blobs,
@@ -256,11 +251,7 @@ impl Driver {
                     Happening::Order => {}
                 }
             }
-            Step::End(ending) => {
-                if !self.goes_beyond(&ending).await? {
-                    return self.end(ending).await.map(Some);
-                }
-            }
+            Step::End(ending) => return self.end(ending).await.map(Some),
         }
         Ok(None)
     }
@@ -289,7 +280,7 @@ impl Driver {
     }
 
     /// Puts everything noted, and the blobs, on disk while the model is asked; not more than once in [`SYNC_EVERY`].
-    pub(super) async fn commit_meanwhile(&mut self) -> Result<(), Trouble> {
+    async fn commit_meanwhile(&mut self) -> Result<(), Trouble> {
         let now = self.clock.monotonic();
         let is_under_way = self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished());
         self.sync_owed = is_under_way || self.synced_at.is_some_and(|last| now.saturating_sub(last) < SYNC_EVERY);
@@ -371,13 +362,13 @@ impl Driver {
     }
 
     /// The conversation, and last how things stand: that changes with each request, and what is before it stays.
-    pub(super) fn request(&self, purpose: Purpose) -> Request {
+    fn request(&self) -> Request {
         let mut messages = self.history.messages();
         let (jobs, checkpoints) = (self.state.jobs(), self.state.checkpoints());
         let budget = self.state.spec().budget.standing(self.state.spent());
         let situation = self.situation.words(jobs, checkpoints, self.clock.now(), self.around.left(), budget);
         messages.extend(situation.map(Message::User));
-        Request { messages, tools: Arc::clone(&self.tools), purpose }
+        Request { messages, tools: Arc::clone(&self.tools) }
     }
 
     /// Something happened while the model is waited for; some of it ends the wait.
@@ -410,28 +401,19 @@ impl Driver {
         if let Some(switch) = self.model.choose() {
             self.note_switch(switch)?;
         }
-        if !self.make_room(turn).await? {
-            return Ok(());
-        }
-        let request = self.request(Purpose::Turn);
+        let request = self.request();
         self.note_request(turn, &request)?;
         self.commit_meanwhile().await?;
-        match self.answer(turn, &request, None).await? {
-            Ok(Ok(answer)) => {
-                self.take_report(&answer, &request)?;
-                self.take_answer(turn, answer)
+        match self.answer(turn, &request).await? {
+            Ok(Ok(answer)) => self.take_answer(turn, answer),
+            Ok(Err(error)) => {
+                let trouble = Trouble::from(error);
+                self.note(Event::ModelFailed { turn, why: trouble.line(), reason: trouble.reason })?;
+                self.trouble = Some(trouble);
+                Ok(())
             }
-            Ok(Err(error)) if self.make_room_after_all(&error).await? => Ok(()),
-            Ok(Err(error)) => self.fail(turn, Trouble::from(error)),
             Err(cut) => self.take_cut(cut),
         }
-    }
-
-    /// Nobody answers, and nobody will without a change.
-    pub(super) fn fail(&mut self, turn: u32, trouble: Trouble) -> Result<(), Trouble> {
-        self.note(Event::ModelFailed { turn, why: trouble.line(), reason: trouble.reason })?;
-        self.trouble = Some(trouble);
-        Ok(())
     }
 
     fn note_switch(&mut self, switch: Switch) -> Result<(), Trouble> {
@@ -440,41 +422,28 @@ impl Driver {
     }
 
     /// Notes a request as it is about to be sent.
-    pub(super) fn note_request(&mut self, turn: u32, request: &Request) -> Result<(), Trouble> {
+    fn note_request(&mut self, turn: u32, request: &Request) -> Result<(), Trouble> {
         let stored = self.requests.put(&self.model.render(request))?;
         let (sha256, kept_bytes, rest) = (stored.sha256, stored.kept_bytes, stored.rest);
-        let event = match request.purpose {
-            Purpose::Turn => Event::ModelRequested { turn, sha256, kept_bytes, rest },
-            Purpose::Summary => Event::SummaryRequested { sha256, kept_bytes, rest },
-        };
-        self.note(event).map(drop)
+        self.note(Event::ModelRequested { turn, sha256, kept_bytes, rest }).map(drop)
     }
 
-    /// Waits for the answer; meanwhile shows what streams by and lets the box come up. Does not listen to more than
-    /// `most_bytes`, if that is said.
-    pub(super) async fn answer(
+    /// Waits for the answer; meanwhile shows what streams by and lets the box come up.
+    async fn answer(
         &mut self,
         turn: u32,
         request: &Request,
-        most_bytes: Option<u64>,
     ) -> Result<Result<Result<Answer, ModelError>, Cut>, Trouble> {
         let (deltas, mut streamed) = mpsc::unbounded_channel();
         let model = Arc::clone(&self.model);
         let mut sink = move |delta| drop(deltas.send(delta));
         let mut answer = std::pin::pin!(model.answer(request, &mut sink));
         let mut due = tokio::time::interval_at(tokio::time::Instant::now() + SYNC_EVERY, SYNC_EVERY);
-        let mut heard = 0;
         let answered = loop {
             let opening = self.bench.is_opening();
             tokio::select! {
                 biased;
-                Some(delta) = streamed.recv() => {
-                    heard += delta.size();
-                    self.show(turn, request, delta)?;
-                    if most_bytes.is_some_and(|most| heard > most) {
-                        break Ok(Err(ModelError::new(ModelErrorKind::Protocol, "it came to no end")));
-                    }
-                }
+                Some(delta) = streamed.recv() => self.show(turn, request, delta)?,
                 answered = &mut answer => break Ok(answered),
                 happening = self.around.next() => if let Some(cut) = self.meanwhile(happening)? {
                     break Err(cut);
@@ -493,8 +462,6 @@ impl Driver {
 
     fn show(&mut self, turn: u32, request: &Request, delta: Delta) -> Result<(), Trouble> {
         match delta {
-            // It is no part of the conversation.
-            Delta::Text(_) | Delta::Reasoning(_) if request.purpose == Purpose::Summary => {}
             Delta::Text(text) => self.observer.progress(&Progress::Text(text)),
             Delta::Reasoning(text) => self.observer.progress(&Progress::Reasoning(text)),
             Delta::Restarted => {

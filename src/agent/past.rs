@@ -163,7 +163,6 @@ impl Past {
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
             | Event::ModelSwitched { .. }
-            | Event::LimitsRaised { .. }
             | Event::SummaryRequested { .. }
             | Event::SummaryAnswered { .. }
             | Event::SummaryFailed { .. }

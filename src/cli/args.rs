@@ -104,9 +104,6 @@ pub(super) struct ModelArgs {
     /// LONGHAUL_KEY_ and the server's name, such as LONGHAUL_KEY_OPENROUTER_AI [config: fallbacks]
     #[arg(long, value_name = "MODEL[@URL][=PRICE]")]
     pub(super) fallback: Vec<String>,
-    /// The model's window in tokens, where it is not known or the server was started with another [config: window]
-    #[arg(long, value_name = "TOKENS")]
-    pub(super) window: Option<String>,
     /// How long a server that is limited, overloaded or gone is waited for, such as 30m or 6h [default: 6h] [config: patience]
     #[arg(long, value_name = "DURATION")]
     pub(super) patience: Option<String>,
@@ -206,6 +203,9 @@ pub(super) struct DoArgs {
     pub(super) check: Vec<String>,
     #[command(flatten)]
     pub(super) limits: LimitArgs,
+    /// Writes what the program does to a file, line by line; LONGHAUL_LOG says which lines, such as debug [default: info]
+    #[arg(long, value_name = "FILE")]
+    pub(super) log: Option<PathBuf>,
     /// Does not show the model the project's AGENTS.md and RUNBOOK.md
     #[arg(long)]
     pub(super) no_docs: bool,
@@ -261,6 +261,9 @@ pub(super) struct ContextArgs {
 /// `agent chat`.
 #[derive(Debug, Default, Args)]
 pub(super) struct ChatArgs {
+    /// Writes what the program does to a file, line by line; LONGHAUL_LOG says which lines, such as debug [default: info]
+    #[arg(long, value_name = "FILE")]
+    pub(super) log: Option<PathBuf>,
     /// Does not show the model the project's AGENTS.md and RUNBOOK.md
     #[arg(long)]
     pub(super) no_docs: bool,
@@ -291,6 +294,9 @@ pub(super) struct ResumeArgs {
     /// What goes to stdout: text, json or stream-json [default: text] [config: output_format]
     #[arg(long, value_name = "FORMAT")]
     pub(super) output_format: Option<String>,
+    /// Writes what the program does to a file, line by line; LONGHAUL_LOG says which lines, such as debug [default: info]
+    #[arg(long, value_name = "FILE")]
+    pub(super) log: Option<PathBuf>,
     /// Goes on in the background: prints the run's id and returns when the run goes on
     #[arg(long)]
     pub(super) detach: bool,

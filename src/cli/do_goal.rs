@@ -62,7 +62,7 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
         let checks = settings.checks.iter().chain(&args.check).cloned().collect();
         prepare(Task { mode: RunMode::Goal, title, goal, checks }, &settings, place)
     };
-    carry_out(make, manner, place).await
+    Box::pin(carry_out(make, manner, place)).await
 }
 
 /// How a run with a goal is carried out.

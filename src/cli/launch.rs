@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::observers::Observers;
 use super::open_box::{Backends, BoxWish, RunBoxes};
 use super::project_docs::{self, ProjectDocs};
 use super::settings::Settings;
@@ -21,7 +22,7 @@ use crate::journal::{
 use crate::model::{self, Fallback, Model};
 use crate::report::Closing;
 use crate::sandbox::{BoxSpec, Network, left_token};
-use crate::telemetry::Redactor;
+use crate::telemetry::{Redactor, Spans};
 use crate::tools::{Registry, Said};
 
 /// What a run is for.
@@ -240,7 +241,7 @@ impl Prepared {
             registry: Registry::for_mode(spec.mode),
             boxes: Arc::new(RunBoxes::new(backends, wish)),
             checkpoint_files: CheckpointFiles::of(&run, redactor),
-            observer,
+            observer: Box::new(Observers(vec![observer, Box::new(Spans::new(&spec))])),
             person,
             // Without it the run is as good; `agent send` says that nothing would read a message.
             inbox: Inbox::open(run.path()).ok(),
@@ -297,7 +298,7 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
         asked: Some(asked(settings)),
         checkpoints: Some(settings.checkpoints.clone()),
         budget: settings.budget.clone(),
-        window_tokens: settings.window_tokens,
+        window_tokens: None,
         fallbacks: settings.fallbacks.iter().map(Fallback::shown).collect(),
         docs: Vec::new(),
         parent: None,

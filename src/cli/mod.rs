@@ -39,12 +39,14 @@ mod settings;
 mod sweep;
 mod target;
 mod tools_list;
+mod tracing;
 mod tree;
 mod verify;
 mod view;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -122,11 +124,11 @@ fn failed(failure: &Failure) -> ExitCode {
 fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
     let mut stdout = io::stdout();
     match cli.command {
-        Some(Command::Do(args)) => working(do_goal::run(*args, place)),
-        Some(Command::Chat(args)) => working(chat::run(*args, place)),
-        None => working(chat::run(cli.chat, place)),
-        Some(Command::Demo(args)) => working(demo::run(args, place)),
-        Some(Command::Resume(args)) => working(resume::run(args, place)),
+        Some(Command::Do(args)) => traced(args.log.clone(), place, do_goal::run(*args, place)),
+        Some(Command::Chat(args)) => traced(args.log.clone(), place, chat::run(*args, place)),
+        None => traced(cli.chat.log.clone(), place, chat::run(cli.chat, place)),
+        Some(Command::Demo(args)) => traced(None, place, demo::run(args, place)),
+        Some(Command::Resume(args)) => traced(args.log.clone(), place, resume::run(args, place)),
         Some(Command::Fork(_)) => unreachable!("it has become `agent resume`"),
         Some(Command::Attach(args)) => working(attach::run(args, place)),
         Some(Command::Send(args)) => send::run(&args, place, &mut stdout),
@@ -160,10 +162,28 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
     }
 }
 
-/// Runs what needs a runtime, and the TLS provider that the model's client takes from the process.
-fn working<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+/// Runs what drives a run: what it does is traced where that is wanted.
+fn traced<T>(
+    log: Option<PathBuf>,
+    place: &Place,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    provide_tls();
+    let traced = tracing::begin(log, place)?;
+    let done = working(work);
+    traced.end();
+    done
+}
+
+/// Gives the process the TLS provider that every client in it takes.
+fn provide_tls() {
     // Fails only where a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Runs what needs a runtime, and the TLS provider that the model's client takes from the process.
+fn working<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    provide_tls();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::new(ExitReason::Internal, "cannot start the runtime").because_of(&error))?;

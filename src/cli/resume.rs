@@ -68,11 +68,11 @@ pub(super) async fn run(args: ResumeArgs, place: &Place) -> Result<ExitReason, F
         Ok(prepared)
     };
     match known.spec.mode {
-        RunMode::Chat => chat::talk(make(place)?, &settings.model.name, place).await,
+        RunMode::Chat => Box::pin(chat::talk(make(place)?, &settings.model.name, place)).await,
         RunMode::Goal => {
             let manner =
                 Manner { output_format: settings.output_format, require_verified: false, apply: false, starter };
-            carry_out(make, manner, place).await
+            Box::pin(carry_out(make, manner, place)).await
         }
     }
 }
@@ -102,11 +102,6 @@ fn known_of(run: &RunDir) -> Result<Known, Failure> {
             }
             Event::RunResumed { asked, .. } => {
                 end = None;
-                if let Some(spec) = &mut spec {
-                    asked.change(spec);
-                }
-            }
-            Event::LimitsRaised { asked } => {
                 if let Some(spec) = &mut spec {
                     asked.change(spec);
                 }
@@ -240,7 +235,6 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
         base_url: Some(base_url).filter(|url| *url != spec.base_url),
         fallbacks: Some(settings.fallbacks.iter().map(Fallback::shown).collect()).filter(|all| *all != spec.fallbacks),
         max_turns: args.limits.max_turns.is_some().then_some(settings.max_turns),
-        window_tokens: settings.window_tokens.filter(|_| args.model.window.is_some()),
         max_time_s: settings.max_time_s.filter(|_| args.limits.max_time.is_some()),
         budget: Some(budget(args, spec, &settings)).filter(|budget| *budget != spec.budget),
     };

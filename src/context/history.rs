@@ -153,7 +153,6 @@ impl History {
             | Event::SidecarStarted { .. }
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
-            | Event::LimitsRaised { .. }
             | Event::SummaryRequested { .. }
             | Event::SummaryAnswered { .. }
             | Event::SummaryFailed { .. }

@@ -94,7 +94,6 @@ impl Checkpoints {
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
             | Event::ModelSwitched { .. }
-            | Event::LimitsRaised { .. }
             | Event::SummaryRequested { .. }
             | Event::SummaryAnswered { .. }
             | Event::SummaryFailed { .. }

@@ -107,7 +107,6 @@ impl Jobs {
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
             | Event::ModelSwitched { .. }
-            | Event::LimitsRaised { .. }
             | Event::SummaryRequested { .. }
             | Event::SummaryAnswered { .. }
             | Event::SummaryFailed { .. }

@@ -349,7 +349,6 @@ pub fn must_sync(event: &Event) -> bool {
         | Event::SidecarStopped { .. }
         | Event::ImageSaved { .. }
         | Event::ModelSwitched { .. }
-        | Event::LimitsRaised { .. }
         | Event::SummaryAnswered { .. }
         | Event::SummaryFailed { .. }
         | Event::ConversationReduced { .. }

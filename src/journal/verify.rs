@@ -250,7 +250,6 @@ impl Proof {
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
             | Event::ModelSwitched { .. }
-            | Event::LimitsRaised { .. }
             | Event::SummaryFailed { .. }
             | Event::ConversationReduced { .. }
             | Event::Other(_) => {}

@@ -3,7 +3,9 @@
 mod encodings;
 mod patterns;
 mod redact;
+mod spans;
 mod trace;
 
 pub use redact::{Redactor, Secret};
-pub use trace::{TraceError, init};
+pub use spans::Spans;
+pub use trace::{Export, TraceError, Traced, Tracing};

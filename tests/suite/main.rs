@@ -72,6 +72,7 @@ mod stuck;
 mod terminal;
 mod tmux_image;
 mod tmux_tool;
+mod tracing;
 mod view;
 mod waits;
 mod window;
