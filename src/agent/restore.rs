@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::boxes::FoundBench;
 use super::checkpoints::{Keep, NotKept};
 use super::driver::Driver;
 use super::trouble::Trouble;
@@ -47,8 +48,14 @@ impl Driver {
         if let Some(Err(why)) = name.map(checkpoint_name) {
             return Ok(Outcome::words(Status::Malformed, format!("checkpoint: {why}")));
         }
-        let keep = Keep { name: name.map(str::to_owned), reason: CheckpointReason::Model, after: After::GoesOn };
-        Ok(match self.checkpoint(keep).await? {
+        let after = self.after_keeping().await;
+        let keep = Keep { name: name.map(str::to_owned), reason: CheckpointReason::Model, after };
+        let kept = self.checkpoint(keep).await?;
+        let notes = match after {
+            After::GoesOn => Vec::new(),
+            After::Ends => self.make_anew(kept.as_ref().ok()).await?,
+        };
+        let mut outcome = match kept {
             Ok(checkpoint) => {
                 let running = match checkpoint.jobs.is_empty() {
                     true => String::new(),
@@ -58,7 +65,49 @@ impl Driver {
                 Outcome::words(Status::Ok, text)
             }
             Err(not) => Outcome::words(Status::Failed, format!("no checkpoint was taken: {}", not.words())),
-        })
+        };
+        notes.iter().for_each(|note| outcome.text.push_str(&format!("\n{note}")));
+        Ok(outcome)
+    }
+
+    /// What becomes of the box when the model has it kept. It can be told that its shells are others then; whoever gets a
+    /// checkpoint unasked would not expect that.
+    async fn after_keeping(&self) -> After {
+        let Bench::Open(bench) = &self.bench else { return After::GoesOn };
+        let is_idle = self.state.jobs().alive().next().is_none();
+        match is_idle && bench.is_better_sealed().await.unwrap_or(false) {
+            true => After::Ends,
+            false => After::GoesOn,
+        }
+    }
+
+    /// Makes the box anew that was ended to be kept; if it could not be, from what it has left. What is not as it was, in
+    /// words.
+    async fn make_anew(&mut self, kept: Option<&Checkpoint>) -> Result<Vec<String>, Trouble> {
+        let why = match kept.map(|kept| self.checkpoint_files.read(kept)) {
+            Some(Ok(file)) => match self.replace_box(&file, None).await? {
+                Ok(mut notes) => {
+                    let words = "There was much to keep and nothing ran, so the box was ended and made anew from it.";
+                    notes.insert(0, words.to_owned());
+                    return Ok(notes);
+                }
+                Err(why) => why,
+            },
+            Some(Err(error)) => error.to_string(),
+            None => "it could not be kept".to_owned(),
+        };
+        (self.bench, self.sealed) = (Bench::Gone, false);
+        match self.boxes.find().await? {
+            FoundBench::Alive(bench) | FoundBench::Restarted(bench, _) => {
+                drop(self.take_box(Ok(bench))?);
+                Ok(vec![format!("The box was ended and started again with its files, its sessions are closed: {why}.")])
+            }
+            FoundBench::Gone(also) => {
+                let what = format!("the box was ended to be kept, and can't be made again: {why}; {also}");
+                self.stop_for(WorkbenchError::no_box(what))?;
+                Ok(vec!["The box is gone and could not be made again; the run ends.".to_owned()])
+            }
+        }
     }
 
     async fn act_on(&mut self, doing: Doing, record: CheckpointRecord) -> Result<Outcome, Trouble> {

@@ -157,10 +157,20 @@ impl Driver {
                 continue;
             }
             let since = entries.iter().filter(|entry| entry.seq > seq);
+            // A box that was made anew to be kept was gone back to nowhere.
+            let kept: Vec<_> = since
+                .clone()
+                .filter_map(|entry| match &entry.event {
+                    Event::CheckpointTaken { checkpoint } if checkpoint.reason == CheckpointReason::Model => {
+                        Some(checkpoint.id)
+                    }
+                    _ => None,
+                })
+                .collect();
             let begun_to_restore = since.clone().any(|entry| matches!(entry.event, Event::RestoreStarted { .. }));
             let is_back = begun_to_restore && self.state.checkpoints().restoring().is_none();
             let done = since.rev().find_map(|entry| match &entry.event {
-                Event::RestoreStarted { checkpoint, .. } if is_back => {
+                Event::RestoreStarted { checkpoint, .. } if is_back && !kept.contains(checkpoint) => {
                     Some(format!("Restored checkpoint {checkpoint}: the files of the box are those of that moment."))
                 }
                 // What is kept before a restore is not yet the restore.

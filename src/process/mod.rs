@@ -8,4 +8,4 @@ mod tree;
 pub use identity::{Held, Identity, boot_id};
 pub use raw_mode::RawMode;
 pub use run::{Finished, Program, ProgramError};
-pub use tree::kill_descendants;
+pub use tree::{descendants, kill_descendants};

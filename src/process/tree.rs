@@ -20,7 +20,7 @@ pub fn kill_descendants(root: i32) {
 }
 
 /// Every process below `root` that is not yet dead.
-fn descendants(root: i32) -> Vec<i32> {
+pub fn descendants(root: i32) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let parents: Vec<(i32, i32)> = pids.filter_map(|pid| Some((pid, living_parent(pid)?))).collect();

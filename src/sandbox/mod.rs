@@ -135,6 +135,17 @@ pub struct SnapshotWish {
     pub unwanted: CancellationToken,
 }
 
+/// What a snapshot would have to copy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ToCopy {
+    /// Regular files that are new or have changed since the box's last snapshot.
+    pub files: u64,
+    /// What they take on the disk.
+    pub bytes: u64,
+    /// Processes of the box beside its first one.
+    pub processes: usize,
+}
+
 /// An image that a box was kept as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedImage {
@@ -175,6 +186,12 @@ pub trait Sandbox: Send + Sync {
     /// # Errors
     /// [`SandboxError`]: nothing is kept then, and the box goes on.
     async fn snapshot(&self, wish: &SnapshotWish) -> Result<Snapshot, SandboxError>;
+
+    /// What a snapshot of the box as it works would have to copy; None where it would be taken without that, or where an
+    /// end of the box would spare nothing.
+    async fn to_copy(&self) -> Option<ToCopy> {
+        None
+    }
 
     /// What can be said of the box beyond [`Sandbox::facts`], one line each: its limits, mounts, networks.
     async fn described(&self) -> Vec<String> {

@@ -20,6 +20,11 @@ const NOTING: Duration = Duration::from_secs(3);
 const BEFORE: Duration = Duration::from_secs(120);
 /// How long a box that is given up gets to end by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// From here on a box whose shells are idle is ended and made anew rather than copied: copying so much takes more than a
+/// second, and the other a tenth of one.
+const MUCH_BYTES: u64 = 512 << 20;
+/// The same of files.
+const MUCH_FILES: u64 = 30_000;
 /// Most bytes of a session's variables.
 const LARGEST_ENV: u64 = 1 << 20;
 
@@ -61,6 +66,22 @@ impl Workbench {
     ) -> Result<Snapshot, WorkbenchError> {
         let wish = SnapshotWish { layer, last: after == After::Ends, unwanted: attention.token().clone() };
         Ok(self.sandbox().snapshot(&wish).await?)
+    }
+
+    /// Whether the box is kept much sooner by ending it and making it anew: there is much to copy, and nothing runs in it
+    /// but shells at their prompts.
+    ///
+    /// # Errors
+    /// [`WorkbenchError::Gone`].
+    pub async fn is_better_sealed(&self) -> Result<bool, WorkbenchError> {
+        let Some(copy) = self.sandbox().to_copy().await else { return Ok(false) };
+        if copy.bytes < MUCH_BYTES && copy.files < MUCH_FILES {
+            return Ok(false);
+        }
+        let infos = self.terminal().sessions().await.map_err(WorkbenchError::Gone)?;
+        let open: Vec<&SessionInfo> = infos.iter().filter(|info| info.pid != 0).collect();
+        let is_idle = |info: &&SessionInfo| info.ready && !info.command.as_ref().is_some_and(is_under_way);
+        Ok(open.iter().all(is_idle) && copy.processes == open.len())
     }
 
     /// Removes the box without asking its jobs to end; what could not be removed, in words.

@@ -40,7 +40,7 @@ fn services_of_a_run_that_was_stopped_are_started_again_with_it() {
 fn who_interrupts_while_a_checkpoint_is_taken_is_heard_at_once() {
     let stage = Stage::new();
     let server = server_of(vec![
-        shell("head -c 3G /dev/zero > big"),
+        shell("sleep 600 & head -c 3G /dev/zero > big"),
         checkpoint("create", Some("large")),
         shell("echo not run"),
         finish("never"),
@@ -49,8 +49,8 @@ fn who_interrupts_while_a_checkpoint_is_taken_is_heard_at_once() {
     let agent = agent.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let layers = stage.state().join("layers");
     let is_begun = || {
-        let names = std::fs::read_dir(&layers).into_iter().flatten().flatten().map(|layer| layer.file_name());
-        names.into_iter().any(|name| name.to_string_lossy().starts_with(".tmp-"))
+        let mut names = std::fs::read_dir(&layers).into_iter().flatten().flatten().map(|layer| layer.file_name());
+        names.any(|name| name.to_string_lossy().starts_with(".tmp-"))
     };
     until(is_begun);
     let asked = Instant::now();
@@ -67,6 +67,32 @@ fn who_interrupts_while_a_checkpoint_is_taken_is_heard_at_once() {
     assert_eq!((taken.len(), &taken[0]["checkpoint"]["reason"]), (1, &json!("end")));
     assert_eq!(server.requests().len(), 2, "nothing was asked after it");
     assert!(!is_begun(), "nothing half-made is left");
+    stage.verifies();
+    nothing_is_left(&stage);
+}
+
+#[test]
+fn much_is_kept_without_a_copy_where_nothing_runs_and_the_model_is_told() {
+    let stage = Stage::new();
+    let server = server_of(vec![
+        shell("mkdir -p deep; cd deep; export MOOD=good; head -c 600M /dev/zero > big"),
+        checkpoint("create", Some("large")),
+        shell("echo $MOOD in $PWD; wc -c < big; echo more > more"),
+        shell("head -c 600M /dev/zero > bigger; sleep 600 & echo"),
+        checkpoint("create", Some("while-it-runs")),
+        finish("kept"),
+    ]);
+    let ran = stage.asking(&server, &["do", "keep", "--sandbox", "local"]).output().unwrap();
+    Ran::of(&ran).exits_with(0);
+    let told = told(&server);
+    assert!(told[1].contains("Checkpoint k1 `large` was taken") && told[1].contains("made anew"), "{}", told[1]);
+    assert!(told[1].contains("nothing ran") && told[1].contains("functions and aliases are gone"), "{}", told[1]);
+    assert!(told[2].contains("good in ") && told[2].contains("/deep") && told[2].contains("629145600"), "{}", told[2]);
+    assert!(told[4].contains("was taken") && told[4].contains("processes were held"), "{}", told[4]);
+    assert!(!told[4].contains("made anew"), "{}", told[4]);
+    let taken = stage.events_of("checkpoint_taken");
+    let took_ms = |nth: usize| taken[nth]["checkpoint"]["snapshot"]["took_ms"].as_u64().unwrap();
+    assert!(took_ms(0) < took_ms(1), "{} and {} ms", took_ms(0), took_ms(1));
     stage.verifies();
     nothing_is_left(&stage);
 }

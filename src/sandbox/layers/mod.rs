@@ -15,7 +15,7 @@ mod taking;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -96,6 +96,11 @@ impl Store {
         !path.join(SYNCED).exists() && self.meta(name).is_ok_and(|meta| Some(meta.boot_id) != here)
     }
 
+    /// When a layer was taken, as seconds of the wall clock; None where that can't be told.
+    pub(in crate::sandbox) fn taken_at(&self, name: &str) -> Option<i64> {
+        Some(fs::metadata(self.path(name).ok()?.join(META)).ok()?.mtime())
+    }
+
     /// Begins a layer; what an earlier beginning left is removed.
     ///
     /// # Errors
@@ -172,6 +177,26 @@ impl Store {
     fn sync_name(&self) -> io::Result<()> {
         fs::File::open(&self.dir)?.sync_all()
     }
+}
+
+/// Regular files below a directory that may have changed since that second, or all, and what they take on the disk. What
+/// can't be read is not counted.
+pub(in crate::sandbox) fn changed_since(dir: &Path, second: Option<i64>) -> (u64, u64) {
+    let (mut files, mut bytes) = (0, 0);
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(facts) if facts.is_dir() => open.push(entry.path()),
+                Ok(facts) if facts.is_file() && second.is_none_or(|second| facts.ctime() >= second) => {
+                    files += 1;
+                    bytes += facts.blocks() * 512;
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    (files, bytes)
 }
 
 fn meta_in(dir: &Path) -> io::Result<Meta> {
