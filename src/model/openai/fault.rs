@@ -1,5 +1,6 @@
 //! What went wrong with one try, and whether another one may help: pure, by status and words.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -63,7 +64,7 @@ pub(in crate::model) struct Fault {
     /// The least wait that the server asks for.
     pub(super) asked: Option<Duration>,
     /// The size of the window in tokens, where the conversation did not fit it and the server tells.
-    pub(super) window: Option<u64>,
+    pub(super) window: Option<NonZeroU32>,
     /// The features of the request that the server names.
     pub(super) named: Vec<Feature>,
     /// Whether the server says that the model is to be asked over the Responses API.
@@ -151,7 +152,8 @@ impl Fault {
         };
         let asked = if fault.remedy == Remedy::Again { asked_wait(headers, &words.message) } else { None };
         let overflows = fault.remedy == Remedy::Never(ModelErrorKind::ContextLength);
-        let window = window(words).filter(|_| overflows);
+        let window =
+            window(words).filter(|_| overflows).and_then(|size| u32::try_from(size).ok()).and_then(NonZeroU32::new);
         let named = Feature::ALL.into_iter().filter(|feature| words.mention(feature.names())).collect();
         let wants_responses = words.mention(&RESPONSES_ONLY);
         Self { because, asked, window, named, wants_responses, ..fault }
@@ -209,7 +211,14 @@ impl Fault {
             | ModelErrorKind::Script => None,
         };
         let hint = self.hint.or_else(|| usual.map(str::to_owned));
-        ModelError { kind, what: self.what, because, hint, window: self.window, again_after: self.asked }
+        ModelError {
+            kind,
+            what: self.what,
+            because,
+            hint,
+            window: self.window.map(|size| u64::from(size.get())),
+            again_after: self.asked,
+        }
     }
 }
 
