@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::person::{Person, Word};
+use super::person::{Grant, Limit, Person, Word};
 use crate::clock::Clock;
 use crate::domain::{Event, ExitReason, RunSpec, duration_words};
 pub(super) use crate::journal::Order;
@@ -39,7 +39,7 @@ pub(super) struct Around {
     /// What was asked for and is not done yet.
     orders: VecDeque<(Mail, Order)>,
     bench: Option<Arc<Workbench>>,
-    limit: Limit,
+    limit: TimeLimit,
 }
 
 impl Around {
@@ -51,7 +51,7 @@ impl Around {
         spec: &RunSpec,
         driven: Duration,
     ) -> Self {
-        let limit = Limit { clock, until: None, deadline: None, told: false };
+        let limit = TimeLimit { clock, until: None, deadline: None, told: false };
         let mut around = Self { person, inbox, orders: VecDeque::new(), bench: None, limit };
         around.limit_to(spec, driven);
         around
@@ -83,6 +83,16 @@ impl Around {
             () = limit.over() => Happening::TimeOver,
             mail = next_mail(inbox) => sorted(mail, orders),
             event = news(bench) => Happening::News(Box::new(event)),
+        }
+    }
+
+    /// Asks the person for more at a limit, as long as the run has time.
+    pub(super) async fn grants(&mut self, reached: Limit, why: &str, spec: &RunSpec) -> Grant {
+        let Self { person, limit, .. } = self;
+        tokio::select! {
+            biased;
+            () = limit.over() => Grant::Word(out_of_time(spec)),
+            grant = person.grants(reached, why) => grant,
         }
     }
 
@@ -183,7 +193,7 @@ async fn news(bench: &Option<Arc<Workbench>>) -> Event {
 }
 
 /// The limit on the run's time. It counts time during which the machine was suspended.
-struct Limit {
+struct TimeLimit {
     clock: Arc<dyn Clock>,
     /// By [`Clock::since_boot`].
     until: Option<Duration>,
@@ -192,7 +202,7 @@ struct Limit {
     told: bool,
 }
 
-impl Limit {
+impl TimeLimit {
     fn left(&self) -> Option<Duration> {
         let by_time = self.until.map(|until| until.saturating_sub(self.clock.since_boot()));
         let by_date = self.deadline.map(|deadline| {

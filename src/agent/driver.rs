@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::context::{History, Prompt, Situation};
 use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Job, NoticeKind, Observer, Progress, RunSpec, ToolCall};
 use crate::journal::{Blobs, CheckpointFiles, Inbox, Mail, Recorder, Requests};
-use crate::model::{Answer, Delta, Message, Model, ModelError, Request, Switch, ToolSpec};
+use crate::model::{Answer, Delta, Message, Model, ModelError, ModelErrorKind, Purpose, Request, Switch, ToolSpec};
 use crate::tools::{Left, Registry, Tool, WorkbenchError};
 
 use super::around::{Around, Happening, out_of_time};
@@ -20,6 +20,7 @@ use super::claim;
 use super::delay;
 use super::person::{Person, Word};
 use super::recalled::Recalled;
+use super::room::Room;
 use super::state::{Ending, State, Step};
 use super::trouble::Trouble;
 use super::work::Bench;
@@ -63,14 +64,16 @@ pub struct Finished {
 /// One run being driven.
 pub struct Driver {
     pub(super) state: State,
-    history: History,
+    pub(super) history: History,
     situation: Situation,
+    /// How full the model's window is.
+    pub(super) room: Room,
     pub(super) recorder: Recorder,
     pub(super) blobs: Blobs,
     requests: Requests,
     pub(super) model: Arc<dyn Model>,
     pub(super) registry: Registry,
-    tools: Arc<[ToolSpec]>,
+    pub(super) tools: Arc<[ToolSpec]>,
     call_ids: HashSet<String>,
     syncing: Option<JoinHandle<Result<(), Trouble>>>,
     synced_at: Option<Duration>,
@@ -155,11 +158,13 @@ impl Driver {
         let Parts { clock, recorder, blobs, model, registry, boxes, checkpoint_files, observer, person, inbox } = parts;
         let Folds { state, history, situation, call_ids, request, driven } = folds;
         let around = Around::new(person, inbox, Arc::clone(&clock), state.spec(), driven);
+        let room = Room::new(state.model());
         Self {
             state,
             history,
             situation,
             recalled: Recalled::of(recorder.steps()),
+            room,
             recorder,
             requests: Requests::after(blobs.clone(), request),
             blobs,
@@ -251,7 +256,11 @@ impl Driver {
                     Happening::Order => {}
                 }
             }
-            Step::End(ending) => return self.end(ending).await.map(Some),
+            Step::End(ending) => {
+                if !self.goes_beyond(&ending).await? {
+                    return self.end(ending).await.map(Some);
+                }
+            }
         }
         Ok(None)
     }
@@ -280,7 +289,7 @@ impl Driver {
     }
 
     /// Puts everything noted, and the blobs, on disk while the model is asked; not more than once in [`SYNC_EVERY`].
-    async fn commit_meanwhile(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn commit_meanwhile(&mut self) -> Result<(), Trouble> {
         let now = self.clock.monotonic();
         let is_under_way = self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished());
         self.sync_owed = is_under_way || self.synced_at.is_some_and(|last| now.saturating_sub(last) < SYNC_EVERY);
@@ -362,13 +371,13 @@ impl Driver {
     }
 
     /// The conversation, and last how things stand: that changes with each request, and what is before it stays.
-    fn request(&self) -> Request {
+    pub(super) fn request(&self, purpose: Purpose) -> Request {
         let mut messages = self.history.messages();
         let (jobs, checkpoints) = (self.state.jobs(), self.state.checkpoints());
         let budget = self.state.spec().budget.standing(self.state.spent());
         let situation = self.situation.words(jobs, checkpoints, self.clock.now(), self.around.left(), budget);
         messages.extend(situation.map(Message::User));
-        Request { messages, tools: Arc::clone(&self.tools) }
+        Request { messages, tools: Arc::clone(&self.tools), purpose }
     }
 
     /// Something happened while the model is waited for; some of it ends the wait.
@@ -401,19 +410,28 @@ impl Driver {
         if let Some(switch) = self.model.choose() {
             self.note_switch(switch)?;
         }
-        let request = self.request();
+        if !self.make_room(turn).await? {
+            return Ok(());
+        }
+        let request = self.request(Purpose::Turn);
         self.note_request(turn, &request)?;
         self.commit_meanwhile().await?;
-        match self.answer(turn, &request).await? {
-            Ok(Ok(answer)) => self.take_answer(turn, answer),
-            Ok(Err(error)) => {
-                let trouble = Trouble::from(error);
-                self.note(Event::ModelFailed { turn, why: trouble.line(), reason: trouble.reason })?;
-                self.trouble = Some(trouble);
-                Ok(())
+        match self.answer(turn, &request, None).await? {
+            Ok(Ok(answer)) => {
+                self.take_report(&answer, &request)?;
+                self.take_answer(turn, answer)
             }
+            Ok(Err(error)) if self.make_room_after_all(&error).await? => Ok(()),
+            Ok(Err(error)) => self.fail(turn, Trouble::from(error)),
             Err(cut) => self.take_cut(cut),
         }
+    }
+
+    /// Nobody answers, and nobody will without a change.
+    pub(super) fn fail(&mut self, turn: u32, trouble: Trouble) -> Result<(), Trouble> {
+        self.note(Event::ModelFailed { turn, why: trouble.line(), reason: trouble.reason })?;
+        self.trouble = Some(trouble);
+        Ok(())
     }
 
     fn note_switch(&mut self, switch: Switch) -> Result<(), Trouble> {
@@ -422,28 +440,41 @@ impl Driver {
     }
 
     /// Notes a request as it is about to be sent.
-    fn note_request(&mut self, turn: u32, request: &Request) -> Result<(), Trouble> {
+    pub(super) fn note_request(&mut self, turn: u32, request: &Request) -> Result<(), Trouble> {
         let stored = self.requests.put(&self.model.render(request))?;
         let (sha256, kept_bytes, rest) = (stored.sha256, stored.kept_bytes, stored.rest);
-        self.note(Event::ModelRequested { turn, sha256, kept_bytes, rest }).map(drop)
+        let event = match request.purpose {
+            Purpose::Turn => Event::ModelRequested { turn, sha256, kept_bytes, rest },
+            Purpose::Summary => Event::SummaryRequested { sha256, kept_bytes, rest },
+        };
+        self.note(event).map(drop)
     }
 
-    /// Waits for the answer; meanwhile shows what streams by and lets the box come up.
-    async fn answer(
+    /// Waits for the answer; meanwhile shows what streams by and lets the box come up. Does not listen to more than
+    /// `most_bytes`, if that is said.
+    pub(super) async fn answer(
         &mut self,
         turn: u32,
         request: &Request,
+        most_bytes: Option<u64>,
     ) -> Result<Result<Result<Answer, ModelError>, Cut>, Trouble> {
         let (deltas, mut streamed) = mpsc::unbounded_channel();
         let model = Arc::clone(&self.model);
         let mut sink = move |delta| drop(deltas.send(delta));
         let mut answer = std::pin::pin!(model.answer(request, &mut sink));
         let mut due = tokio::time::interval_at(tokio::time::Instant::now() + SYNC_EVERY, SYNC_EVERY);
+        let mut heard = 0;
         let answered = loop {
             let opening = self.bench.is_opening();
             tokio::select! {
                 biased;
-                Some(delta) = streamed.recv() => self.show(turn, request, delta)?,
+                Some(delta) = streamed.recv() => {
+                    heard += delta.size();
+                    self.show(turn, request, delta)?;
+                    if most_bytes.is_some_and(|most| heard > most) {
+                        break Ok(Err(ModelError::new(ModelErrorKind::Protocol, "it came to no end")));
+                    }
+                }
                 answered = &mut answer => break Ok(answered),
                 happening = self.around.next() => if let Some(cut) = self.meanwhile(happening)? {
                     break Err(cut);
@@ -462,6 +493,8 @@ impl Driver {
 
     fn show(&mut self, turn: u32, request: &Request, delta: Delta) -> Result<(), Trouble> {
         match delta {
+            // It is no part of the conversation.
+            Delta::Text(_) | Delta::Reasoning(_) if request.purpose == Purpose::Summary => {}
             Delta::Text(text) => self.observer.progress(&Progress::Text(text)),
             Delta::Reasoning(text) => self.observer.progress(&Progress::Reasoning(text)),
             Delta::Restarted => {

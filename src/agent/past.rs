@@ -163,6 +163,7 @@ impl Past {
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
             | Event::ModelSwitched { .. }
+            | Event::LimitsRaised { .. }
             | Event::SummaryRequested { .. }
             | Event::SummaryAnswered { .. }
             | Event::SummaryFailed { .. }

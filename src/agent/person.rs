@@ -25,6 +25,28 @@ pub enum Word {
     },
 }
 
+/// A limit of what a run may take, on top of which a person may allow more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Model requests.
+    Turns,
+    /// Tokens.
+    Tokens,
+    /// Money, in millionths of a US dollar.
+    Cost,
+}
+
+/// What a person says to a limit that was reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    /// So much more, in the limit's unit.
+    More(u64),
+    /// No more.
+    Nothing,
+    /// Something else.
+    Word(Word),
+}
+
 /// A person, or what stands for one where nobody is there.
 #[async_trait::async_trait]
 pub trait Person: Send {
@@ -33,4 +55,9 @@ pub trait Person: Send {
 
     /// It is the person's turn: resolves to what they say. Where nobody is there it must be [`Word::End`].
     async fn speaks(&mut self) -> Word;
+
+    /// A limit was reached, as `why` says: resolves to how much more the run may take. Nothing where nobody is asked.
+    async fn grants(&mut self, _limit: Limit, _why: &str) -> Grant {
+        Grant::Nothing
+    }
 }

@@ -96,6 +96,7 @@ impl Driver {
         let mut spec = state.spec().clone();
         asked.change(&mut spec);
         let mut driver = Self::with(Folds { state, history, situation, call_ids, request, driven }, parts);
+        driver.learn_room(&entries);
         driver.around.limit_to(&spec, driven);
         driver.around.forget(&mail);
         driver.left = left;

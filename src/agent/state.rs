@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::claim;
+use super::person::Limit;
 use crate::domain::{
     Answering, BoxReturn, CheckResult, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs, NoticeKind, Outcome,
     RunMode, RunSpec, Spent, Status, ToolCall, Verdict,
@@ -224,6 +225,11 @@ impl State {
         &self.failures
     }
 
+    /// The name of the model that answers now.
+    pub fn model(&self) -> &str {
+        self.answering.model(&self.spec).0
+    }
+
     /// What the run has cost.
     pub fn spent(&self) -> &Spent {
         &self.spent
@@ -232,6 +238,18 @@ impl State {
     /// The words of warning that are due: once, when most of the budget is spent.
     pub fn warning(&self) -> Option<String> {
         self.spec.budget.near(&self.spent).filter(|_| !self.warned)
+    }
+
+    /// The limit that keeps the model from being asked again, if there is one.
+    pub fn reached(&self) -> Option<Limit> {
+        let budget = &self.spec.budget;
+        match (budget.max_tokens, budget.max_cost) {
+            _ if self.stop.is_some() => None,
+            _ if self.turn >= self.spec.max_turns => Some(Limit::Turns),
+            (Some(most), _) if self.spent.tokens() >= most => Some(Limit::Tokens),
+            (_, Some(most)) if self.spent.cost >= most => Some(Limit::Cost),
+            _ => None,
+        }
     }
 
     /// True after the last entry.
@@ -283,6 +301,10 @@ impl State {
                 self.boxes_before += u32::from(matches!(found, BoxReturn::Restored | BoxReturn::Lost));
                 asked.change(&mut self.spec);
                 self.take_up();
+            }
+            Event::LimitsRaised { asked } => {
+                asked.change(&mut self.spec);
+                self.warned = false;
             }
             Event::RestoreStarted { .. } => self.boxes_before += 1,
             Event::RunForked { spec } => {

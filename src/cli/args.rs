@@ -104,6 +104,9 @@ pub(super) struct ModelArgs {
     /// LONGHAUL_KEY_ and the server's name, such as LONGHAUL_KEY_OPENROUTER_AI [config: fallbacks]
     #[arg(long, value_name = "MODEL[@URL][=PRICE]")]
     pub(super) fallback: Vec<String>,
+    /// The model's window in tokens, where it is not known or the server was started with another [config: window]
+    #[arg(long, value_name = "TOKENS")]
+    pub(super) window: Option<String>,
     /// How long a server that is limited, overloaded or gone is waited for, such as 30m or 6h [default: 6h] [config: patience]
     #[arg(long, value_name = "DURATION")]
     pub(super) patience: Option<String>,

@@ -153,7 +153,7 @@ fn spec(args: &ForkArgs, parent: &RunDir, prefix: &Prefix, point: &Point, run: R
     for entry in &prefix.entries {
         match &entry.event {
             Event::RunStarted { spec: asked, .. } | Event::RunForked { spec: asked } => spec = Some(asked.clone()),
-            Event::RunResumed { asked, .. } => {
+            Event::RunResumed { asked, .. } | Event::LimitsRaised { asked } => {
                 if let Some(spec) = &mut spec {
                     asked.change(spec);
                 }
@@ -181,9 +181,13 @@ fn spec(args: &ForkArgs, parent: &RunDir, prefix: &Prefix, point: &Point, run: R
     spec.tools_sha256 = tools_hash(spec.mode);
     if let Some(model) = &args.model.model {
         spec.model.clone_from(model);
+        spec.window_tokens = None;
         if model.starts_with(SCRIPT_PREFIX) {
             spec.base_url.clear();
         }
+    }
+    if let Some(text) = &args.model.window {
+        spec.window_tokens = Some(window_tokens(text)?);
     }
     spec.parent = Some(Parent {
         run: parent.id().clone(),
@@ -192,6 +196,15 @@ fn spec(args: &ForkArgs, parent: &RunDir, prefix: &Prefix, point: &Point, run: R
         checkpoint: point.checkpoint.as_ref().map(|record| record.checkpoint.id),
     });
     Ok(spec)
+}
+
+/// The model's window as it was said.
+fn window_tokens(text: &str) -> Result<u64, Failure> {
+    match Key::Window.parse(text) {
+        Ok(crate::config::Value::Count(tokens)) => Ok(tokens),
+        Ok(_) | Err(_) => Err(Failure::new(ExitReason::Usage, format!("`--window {text}` makes no sense"))
+            .because("it must be a whole number of tokens above zero")),
+    }
 }
 
 /// Records that it is a fork, what became of the calls that were open, and which files it begins with.

@@ -298,7 +298,7 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
         asked: Some(asked(settings)),
         checkpoints: Some(settings.checkpoints.clone()),
         budget: settings.budget.clone(),
-        window_tokens: None,
+        window_tokens: settings.window_tokens,
         fallbacks: settings.fallbacks.iter().map(Fallback::shown).collect(),
         docs: Vec::new(),
         parent: None,

@@ -9,7 +9,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, Place};
-use crate::agent::{Person, Word};
+use crate::agent::{Grant, Limit, Person, Word};
 use crate::domain::{ExitReason, NoticeKind};
 
 /// The signals by which a person or a system reaches a run, and the end of its terminal.
@@ -189,7 +189,7 @@ impl Person for Keyboard {
         if !self.is_there() {
             return self.nobody.speaks().await;
         }
-        let line = self.line.get_or_insert_with(ask_for_a_line);
+        let line = self.line.get_or_insert_with(|| ask_for_a_line(INTERRUPTED));
         tokio::select! {
             came = self.nobody.signals.next() => match came {
                 Came::Interrupt => interrupted(),
@@ -207,17 +207,62 @@ impl Person for Keyboard {
             }
         }
     }
+
+    async fn grants(&mut self, limit: Limit, why: &str) -> Grant {
+        let unit = match limit {
+            Limit::Turns => "model requests",
+            Limit::Tokens => "tokens",
+            Limit::Cost => "US dollars",
+        };
+        while self.is_there() {
+            let prompt =
+                format!("{why}; the box and what runs in it are kept\nhow many more {unit}? (Enter ends the run)");
+            let mut line = ask_for_a_line(&prompt);
+            let text = tokio::select! {
+                came = self.nobody.signals.next() => return match came {
+                    Came::Interrupt => Grant::Nothing,
+                    Came::End => Grant::Word(terminated()),
+                    Came::HangUp => Grant::Word(self.nobody.headless()),
+                },
+                text = line.recv() => text.flatten(),
+            };
+            match text {
+                Some(text) if !text.trim().is_empty() => {
+                    if let Some(more) = more(limit, &text) {
+                        return Grant::More(more);
+                    }
+                }
+                Some(_) => return Grant::Nothing,
+                None if self.nobody.signals.lost_terminal() => return Grant::Word(self.nobody.headless()),
+                None => return Grant::Nothing,
+            }
+        }
+        Grant::Nothing
+    }
 }
+
+/// How much more a line says; None where it makes no sense.
+fn more(limit: Limit, line: &str) -> Option<u64> {
+    let line = line.trim().trim_start_matches('+');
+    let above_zero = |text: &str| text.parse().ok().filter(|more: &u64| *more > 0);
+    match limit {
+        Limit::Turns | Limit::Tokens => above_zero(line),
+        Limit::Cost => {
+            let dollars: Option<f64> = line.trim_start_matches('$').parse().ok();
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
+            dollars.filter(|dollars| (0.000_001..=1e9).contains(dollars)).map(|dollars| (dollars * 1e6).round() as u64)
+        }
+    }
+}
+
+const INTERRUPTED: &str = "interrupted; the box and what runs in it are kept\n\
+     type a message for the model, or press Ctrl-C again to end the run";
 
 /// Shows the prompt and reads a line on a thread of its own: a read from a terminal can't be cancelled, and must not hold
 /// the runtime up at its end.
-fn ask_for_a_line() -> tokio::sync::mpsc::Receiver<Option<String>> {
+fn ask_for_a_line(prompt: &str) -> tokio::sync::mpsc::Receiver<Option<String>> {
     let mut stderr = io::stderr();
-    let _ = write!(
-        stderr,
-        "\ninterrupted; the box and what runs in it are kept\n\
-         type a message for the model, or press Ctrl-C again to end the run\n> "
-    );
+    let _ = write!(stderr, "\n{prompt}\n> ");
     let _ = stderr.flush();
     let (said, line) = tokio::sync::mpsc::channel(1);
     std::thread::spawn(move || {

@@ -106,6 +106,11 @@ fn known_of(run: &RunDir) -> Result<Known, Failure> {
                     asked.change(spec);
                 }
             }
+            Event::LimitsRaised { asked } => {
+                if let Some(spec) = &mut spec {
+                    asked.change(spec);
+                }
+            }
             Event::BoxOpened { facts } => kind = Some(facts.kind),
             Event::RunEnded { verdict, reason, .. } => end = Some((verdict, reason)),
             _ => {}
@@ -235,6 +240,7 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
         base_url: Some(base_url).filter(|url| *url != spec.base_url),
         fallbacks: Some(settings.fallbacks.iter().map(Fallback::shown).collect()).filter(|all| *all != spec.fallbacks),
         max_turns: args.limits.max_turns.is_some().then_some(settings.max_turns),
+        window_tokens: settings.window_tokens.filter(|_| args.model.window.is_some()),
         max_time_s: settings.max_time_s.filter(|_| args.limits.max_time.is_some()),
         budget: Some(budget(args, spec, &settings)).filter(|budget| *budget != spec.budget),
     };

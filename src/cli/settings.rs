@@ -63,6 +63,8 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     /// Most model requests.
     pub(super) max_turns: u32,
+    /// The model's window in tokens, where it is said.
+    pub(super) window_tokens: Option<u64>,
     /// Most time, in seconds.
     pub(super) max_time_s: Option<u64>,
     /// What it may cost.
@@ -119,6 +121,7 @@ impl Settings {
                 log_bytes: config.log_cap_bytes.value,
             },
             max_turns: config.max_turns.value,
+            window_tokens: config.window_tokens.value,
             max_time_s: config.max_time_s.value,
             budget: budget::of(&config, &fallbacks(&config)?, flags.deadline)?,
             keep_services: flags.keep_services,
@@ -188,6 +191,7 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
         (Key::Model, "--model", model.and_then(|flags| flags.model.as_deref())),
         (Key::BaseUrl, "--base-url", model.and_then(|flags| flags.base_url.as_deref())),
         (Key::Wire, "--wire", model.and_then(|flags| flags.wire.as_deref())),
+        (Key::Window, "--window", model.and_then(|flags| flags.window.as_deref())),
         (Key::Patience, "--patience", model.and_then(|flags| flags.patience.as_deref())),
         (Key::Stall, "--stall", model.and_then(|flags| flags.stall.as_deref())),
         (Key::Sandbox, "--sandbox", sandbox.and_then(|flags| flags.sandbox.as_deref())),

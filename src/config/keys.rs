@@ -22,6 +22,7 @@ pub enum Key {
     MaxTurns,
     MaxTime,
     MaxTokens,
+    Window,
     MaxCost,
     Price,
     Checks,
@@ -116,7 +117,7 @@ pub(super) enum Project {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
@@ -135,6 +136,7 @@ impl Key {
         Self::MaxTurns,
         Self::MaxTime,
         Self::MaxTokens,
+        Self::Window,
         Self::MaxCost,
         Self::Price,
         Self::Checks,
@@ -164,6 +166,7 @@ impl Key {
             Self::MaxTurns => "max_turns",
             Self::MaxTime => "max_time",
             Self::MaxTokens => "max_tokens",
+            Self::Window => "window",
             Self::MaxCost => "max_cost",
             Self::Price => "price",
             Self::Checks => "checks",
@@ -194,6 +197,7 @@ impl Key {
             Self::MaxTurns => &["LONGHAUL_MAX_TURNS"],
             Self::MaxTime => &["LONGHAUL_MAX_TIME"],
             Self::MaxTokens => &["LONGHAUL_MAX_TOKENS"],
+            Self::Window => &["LONGHAUL_WINDOW"],
             Self::MaxCost => &["LONGHAUL_MAX_COST"],
             Self::Price => &["LONGHAUL_PRICE"],
             Self::Checkpoints => &["LONGHAUL_CHECKPOINTS"],
@@ -226,6 +230,7 @@ impl Key {
             | Self::MaxTurns
             | Self::MaxTime
             | Self::MaxTokens
+            | Self::Window
             | Self::MaxCost => Project::Lower,
             Self::Sandbox => Project::SomeBox,
             Self::Network => Project::Off,
@@ -280,7 +285,9 @@ impl Key {
             Self::MaxTime | Self::Patience | Self::Stall => {
                 parse_duration(text).map(Value::Count).ok_or("a time such as 90s, 45m, 2h or 1h30m, and at most 366d")
             }
-            Self::MaxTokens => above_zero(text).map(Value::Count).ok_or("a whole number of tokens above zero"),
+            Self::MaxTokens | Self::Window => {
+                above_zero(text).map(Value::Count).ok_or("a whole number of tokens above zero")
+            }
             Self::MaxCost => {
                 let dollars: Option<f64> = text.trim_start_matches('$').parse().ok();
                 let dollars = dollars.filter(|dollars| (0.000_001..=1e9).contains(dollars));
@@ -453,6 +460,7 @@ mod tests {
             (Key::MaxTurns, "4294967296"),
             (Key::MaxTime, "90"),
             (Key::MaxTokens, "-1"),
+            (Key::Window, "128k"),
             (Key::MaxCost, "0"),
             (Key::Price, "-1,2"),
             (Key::BaseUrl, "ftp://x"),

@@ -157,6 +157,7 @@ impl Layers {
             max_turns: or(self.take(Key::MaxTurns, turns), DEFAULT_MAX_TURNS),
             max_time_s: self.take(Key::MaxTime, count),
             max_tokens: self.take(Key::MaxTokens, count),
+            window_tokens: self.take(Key::Window, count),
             max_cost: self.take(Key::MaxCost, number),
             price: self.take(Key::Price, text),
             checks: or(self.take(Key::Checks, list), Vec::new()),
@@ -264,6 +265,7 @@ fn of_toml(key: Key, value: &Spanned<DeValue<'_>>) -> Result<Value, &'static str
             | Key::LogCap
             | Key::MaxTurns
             | Key::MaxTokens
+            | Key::Window
             | Key::MaxCost
             | Key::CheckpointCap,
             DeValue::Integer(number),

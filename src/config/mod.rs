@@ -84,6 +84,8 @@ pub struct Config {
     pub max_time_s: Setting<Option<u64>>,
     /// Most tokens of a run.
     pub max_tokens: Setting<Option<u64>>,
+    /// The model's window in tokens.
+    pub window_tokens: Setting<Option<u64>>,
     /// Most money of a run, in US dollars.
     pub max_cost: Setting<Option<f64>>,
     /// What the model's tokens cost, where the table is not to be asked.

@@ -1,5 +1,6 @@
 //! What the model sees of the past: prompts, history, how things stand, and how a conversation is kept within a window.
 
+mod attempts;
 mod digest;
 mod history;
 mod prompt;

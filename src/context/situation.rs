@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Prompt;
+use super::attempts::Attempts;
 use crate::domain::{CheckpointRecord, Checkpoints, Entry, Event, Fate, JobRecord, Jobs, NoticeKind, duration_words};
 
 /// Jobs that have ended are told of for so many requests.
@@ -20,6 +21,7 @@ const WIDEST: usize = 100;
 /// What is new beside the jobs, until the model has answered a request that told of it.
 #[derive(Debug, Clone, Default)]
 pub struct Situation {
+    attempts: Attempts,
     /// Not told yet.
     new: Vec<String>,
     /// Told in a request that has no answer yet.
@@ -29,6 +31,7 @@ pub struct Situation {
 impl Situation {
     /// Takes the next entry in.
     pub fn apply(&mut self, entry: &Entry) {
+        self.attempts.apply(entry);
         match &entry.event {
             Event::PersonTyped { session } => {
                 self.add(format!("A person has typed into session {session} since your last answer."));
@@ -41,7 +44,11 @@ impl Situation {
                 | NoticeKind::CheckpointFailed => {
                     self.add(format!("Noticed: {}.", cut(text)));
                 }
-                NoticeKind::Headless | NoticeKind::ServicesKept | NoticeKind::BudgetNear | NoticeKind::DocLeftOut => {}
+                NoticeKind::Headless
+                | NoticeKind::ServicesKept
+                | NoticeKind::BudgetNear
+                | NoticeKind::DocLeftOut
+                | NoticeKind::TokensMissing => {}
             },
             Event::SidecarStopped { name, why } => self.add(format!("Sidecar {name} is gone: {}.", cut(why))),
             Event::ModelRequested { .. } => self.told.append(&mut self.new),
@@ -78,6 +85,7 @@ impl Situation {
             | Event::SidecarStarted { .. }
             | Event::ImageSaved { .. }
             | Event::ModelSwitched { .. }
+            | Event::LimitsRaised { .. }
             | Event::SummaryRequested { .. }
             | Event::SummaryAnswered { .. }
             | Event::SummaryFailed { .. }
@@ -114,6 +122,7 @@ impl Situation {
             lines.extend(ended.into_iter().map(ended_words));
         }
         lines.extend(checkpoint_words(checkpoints, now));
+        lines.extend(self.attempts.lines());
         for line in self.told.iter().chain(&self.new) {
             if !lines.contains(line) {
                 lines.push(line.clone());

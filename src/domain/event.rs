@@ -213,6 +213,11 @@ pub enum Event {
         /// Why, in words.
         why: String,
     },
+    /// A person has allowed more at a limit that was reached.
+    LimitsRaised {
+        /// What holds from here on.
+        asked: AskedNew,
+    },
     /// A summary of the conversation is asked for; stored as a [`Event::ModelRequested`] is.
     SummaryRequested {
         /// SHA-256 of the whole request.
@@ -464,6 +469,7 @@ kinds! {
     ModelAnswered "model_answered",
     ModelFailed "model_failed",
     ModelSwitched "model_switched",
+    LimitsRaised "limits_raised",
     SummaryRequested "summary_requested",
     SummaryAnswered "summary_answered",
     SummaryFailed "summary_failed",

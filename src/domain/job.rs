@@ -366,6 +366,8 @@ pub enum NoticeKind {
     BudgetNear,
     /// A document of the project is not shown to the model, or not all of it.
     DocLeftOut,
+    /// The model's server counts fewer tokens than it was sent.
+    TokensMissing,
 }
 
 #[cfg(test)]

@@ -142,6 +142,9 @@ pub struct AskedNew {
     /// Another limit of model requests, those before included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_turns: Option<u32>,
+    /// Another window of the model, in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_tokens: Option<u64>,
     /// Another limit of driven time in seconds, that before included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_time_s: Option<u64>,
@@ -156,9 +159,21 @@ impl AskedNew {
         *self == Self::default()
     }
 
+    /// The limits among it, in words.
+    pub fn limits_words(&self) -> String {
+        let turns = self.max_turns.map(|turns| format!("{turns} model requests"));
+        let budget = self.budget.as_ref();
+        let tokens = budget.and_then(|budget| Some(format!("{} tokens", budget.max_tokens?)));
+        let cost = budget.and_then(|budget| Some(super::money_words(budget.max_cost?)));
+        turns.into_iter().chain(tokens).chain(cost).collect::<Vec<_>>().join(", ")
+    }
+
     /// Asks for it.
     pub fn change(&self, spec: &mut RunSpec) {
-        let Self { model, base_url, fallbacks, max_turns, max_time_s, budget } = self.clone();
+        let Self { model, base_url, fallbacks, max_turns, window_tokens, max_time_s, budget } = self.clone();
+        // What was said of one model says nothing about another.
+        let window_before = spec.window_tokens.filter(|_| model.is_none());
+        spec.window_tokens = window_tokens.or(window_before);
         spec.model = model.unwrap_or_else(|| std::mem::take(&mut spec.model));
         spec.base_url = base_url.unwrap_or_else(|| std::mem::take(&mut spec.base_url));
         spec.fallbacks = fallbacks.unwrap_or_else(|| std::mem::take(&mut spec.fallbacks));

@@ -349,6 +349,7 @@ pub fn must_sync(event: &Event) -> bool {
         | Event::SidecarStopped { .. }
         | Event::ImageSaved { .. }
         | Event::ModelSwitched { .. }
+        | Event::LimitsRaised { .. }
         | Event::SummaryAnswered { .. }
         | Event::SummaryFailed { .. }
         | Event::ConversationReduced { .. }

@@ -250,6 +250,7 @@ impl Proof {
             | Event::SidecarStopped { .. }
             | Event::ImageSaved { .. }
             | Event::ModelSwitched { .. }
+            | Event::LimitsRaised { .. }
             | Event::SummaryFailed { .. }
             | Event::ConversationReduced { .. }
             | Event::Other(_) => {}

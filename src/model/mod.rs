@@ -70,6 +70,18 @@ pub struct Request {
     pub messages: Vec<Message>,
     /// The tools on offer; the same in every request of a run.
     pub tools: std::sync::Arc<[ToolSpec]>,
+    /// What is wanted.
+    pub purpose: Purpose,
+}
+
+/// What an answer is wanted for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// The work's next step.
+    #[default]
+    Turn,
+    /// A summary of the conversation: words, and no calls.
+    Summary,
 }
 
 /// One answer, complete.
@@ -112,6 +124,16 @@ pub enum Delta {
     /// Another model is asked from here on; the request is about to be sent to it, in the form that [`Model::render`]
     /// gives from now on.
     Switched(Switch),
+}
+
+impl Delta {
+    /// Bytes of words that it brings.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Text(text) | Self::Reasoning(text) => text.len() as u64,
+            Self::Delayed { .. } | Self::Restarted | Self::Switched(_) => 0,
+        }
+    }
 }
 
 /// Another model is asked from here on.
@@ -183,6 +205,11 @@ impl ModelError {
 pub trait Model: Send + Sync {
     /// The request exactly as it will be sent, for the record; without credentials.
     fn render(&self, request: &Request) -> Vec<u8>;
+
+    /// Whether it can be asked for a summary.
+    fn sums_up(&self) -> bool {
+        true
+    }
 
     /// Decides who is asked next, where there are several; belongs before [`Model::render`]. Some if it is another one than
     /// before.

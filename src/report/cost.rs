@@ -36,7 +36,7 @@ impl Costs {
         self.answering.apply(&entry.event);
         match &entry.event {
             Event::RunStarted { spec, .. } | Event::RunForked { spec } => self.spec = Some(spec.clone()),
-            Event::RunResumed { asked, .. } => {
+            Event::RunResumed { asked, .. } | Event::LimitsRaised { asked } => {
                 if let Some(spec) = &mut self.spec {
                     asked.change(spec);
                 }

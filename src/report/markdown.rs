@@ -109,6 +109,7 @@ impl<'e> Report<'e> {
                 let words = format!("taken up again after {}: the box {}", duration(*away_ms), found.words());
                 self.noticed.push(words);
             }
+            Event::LimitsRaised { asked } => self.noticed.push(format!("limit raised: {}", asked.limits_words())),
             Event::ModelSwitched { from, to, why } => {
                 self.troubles.push(plain(&format!("{to} answered from there on, not {from}: {why}")));
             }

@@ -200,6 +200,7 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
             Event::ImageSaved { name, id, .. } => {
                 self.line("image", at(entry, json!({ "name": name, "id": id })));
             }
+            Event::LimitsRaised { asked } => self.line("limits_raised", at(entry, json!(asked))),
             Event::ModelSwitched { from, to, why } => {
                 self.line("model_switched", at(entry, json!({ "from": from, "to": to, "why": why })));
             }

@@ -141,6 +141,7 @@ impl Timeline {
                 self.answered(text, reasoning, &format!("turn {turn}, {}{tokens}", duration(*duration_ms)))
             }
             Event::ModelFailed { why, .. } => self.model_failed(why),
+            Event::LimitsRaised { asked } => self.line("limit", &format!("raised: {}", asked.limits_words())),
             Event::ModelSwitched { from, to, why } => {
                 self.line("model", &visible(&format!("{to} answers from here on, not {from}: {why}")))
             }

@@ -90,6 +90,11 @@ impl Totals {
                 self.resumed += 1;
                 self.away_ms += away_ms;
             }
+            Event::LimitsRaised { asked } => {
+                if let Some(spec) = &mut self.spec {
+                    asked.change(spec);
+                }
+            }
             Event::CheckpointTaken { .. } => self.checkpoints += 1,
             Event::ModelRequested { kept_bytes, rest, .. } | Event::SummaryRequested { kept_bytes, rest, .. } => {
                 self.spent.request(kept_bytes + rest.size_bytes);

@@ -297,6 +297,7 @@ impl Observer for Spans {
             | Event::Noticed { .. }
             | Event::RunResumed { .. }
             | Event::RunForked { .. }
+            | Event::LimitsRaised { .. }
             | Event::CheckpointTaken { .. }
             | Event::RestoreStarted { .. }
             | Event::CheckpointRestored { .. }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use longhaul::model::{
-    Answer, Delta, Message, Model, ModelChoice, ModelErrorKind, Patience, Request, ToolSpec, Wire, open,
+    Answer, Delta, Message, Model, ModelChoice, ModelErrorKind, Patience, Purpose, Request, ToolSpec, Wire, open,
 };
 use serde_json::{Value, json};
 
@@ -97,7 +97,7 @@ fn asked(text: &str) -> Request {
         parameters: json!({"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}),
         strict: false,
     };
-    Request { messages: vec![Message::User(text.to_owned())], tools: [tool].into() }
+    Request { messages: vec![Message::User(text.to_owned())], tools: [tool].into(), purpose: Purpose::Turn }
 }
 
 /// The conversation after this answer, with a result for every call.

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::at_a_terminal::Terminal;
 use crate::goal::{finish, shell};
 use crate::model_server::{ModelServer, Reply};
 use crate::stage::{Ran, Stage};
@@ -137,4 +138,56 @@ fn a_run_that_its_budget_stopped_goes_on_with_a_larger_one() {
     let second = Ran::of(&program.output().unwrap()).exits_with(0);
     assert_eq!(server.requests().len(), 7, "{}", second.stderr);
     stage.verifies();
+}
+
+#[test]
+fn a_person_at_a_terminal_is_asked_for_more_and_the_run_goes_on_in_the_same_box() {
+    let stage = Stage::new();
+    let script = stage.home().join("script.toml");
+    let call = |command: &str| {
+        format!("[[turn]]\n[[turn.call]]\ntool = \"shell\"\narguments = {{ command = \"{command}\" }}\n")
+    };
+    let turns =
+        [call("export KEPT=yes"), call("echo kept=$KEPT"), call("echo more"), "[[turn]]\nsay = \"Done.\"\n".to_owned()];
+    std::fs::write(&script, turns.concat()).unwrap();
+    let model = format!("script:{}", script.display());
+    let mut run = Terminal::run(&stage, &["do", "x", "--sandbox", "local", "--model", &model, "--max-turns", "1"]);
+    run.until("the limit of 1 model requests was reached");
+    run.until("how many more model requests? (Enter ends the run)");
+    run.type_keys("many\r");
+    run.until("how many more model requests?");
+    run.type_keys("2\r");
+    run.until("raised: 3 model requests");
+    run.until("kept=yes");
+    run.until("how many more model requests?");
+    run.type_keys("\r");
+    assert_eq!(run.child.wait().unwrap().exit_code(), 5);
+    let raised = stage.events_of("limits_raised");
+    assert_eq!((raised.len(), &raised[0]["asked"]["max_turns"]), (1, &json!(3)));
+    // What the person has allowed holds when the run is taken up again.
+    let known = stage.run(&["resume", "last"]).exits_with(2).stderr;
+    assert!(known.contains("the limit of 3 model requests was reached"), "{known}");
+    stage.run(&["resume", "last", "--max-turns", "9"]).exits_with(0);
+    stage.verifies();
+}
+
+#[test]
+fn limits_that_are_none_are_refused_before_anything_begins() {
+    let server = ModelServer::start();
+    for (args, because) in [
+        (&["--max-cost=-1"][..], "an amount in US dollars above zero"),
+        (&["--max-cost", "0"], "an amount in US dollars above zero"),
+        (&["--max-tokens", "0"], "a whole number of tokens above zero"),
+        (&["--max-tokens=-5"], "a whole number of tokens above zero"),
+        (&["--max-turns", "0"], "a whole number above zero"),
+        (&["--max-time", "0s"], "a time such as 90s"),
+        (&["--price=-1,2"], "US dollars per million tokens"),
+        (&["--price", "cheap"], "US dollars per million tokens"),
+        (&["--patience", "0s"], "a time such as 90s"),
+    ] {
+        let (_, ran) = limited(&server, args);
+        let told = ran.exits_with(2).stderr;
+        assert!(told.contains("makes no sense") && told.contains(because), "{args:?}: {told}");
+    }
+    assert!(server.requests().is_empty());
 }

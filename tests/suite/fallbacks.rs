@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use longhaul::model::{
-    Answer, Delta, Fallback, Message, Model, ModelChoice, ModelError, ModelErrorKind, Patience, Request, Wire, open_all,
+    Answer, Delta, Fallback, Message, Model, ModelChoice, ModelError, ModelErrorKind, Patience, Purpose, Request, Wire,
+    open_all,
 };
 use serde_json::{Value, json};
 
@@ -39,7 +40,7 @@ fn model(first: &ModelServer, second: &ModelServer) -> Arc<dyn Model> {
 }
 
 fn hello() -> Request {
-    Request { messages: vec![Message::User("Hello.".to_owned())], tools: [].into() }
+    Request { messages: vec![Message::User("Hello.".to_owned())], tools: [].into(), purpose: Purpose::Turn }
 }
 
 /// Asks as the driver does; the waits and the switches in words.

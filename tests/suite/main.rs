@@ -37,6 +37,7 @@ mod lifeline;
 mod litellm;
 mod llama;
 mod logs;
+mod long_runs;
 mod long_waits;
 mod model_script;
 mod model_server;

@@ -1,6 +1,6 @@
 //! Scripts as their documentation has them.
 
-use longhaul::model::{Message, ModelChoice, Patience, Request, Scripted, Wire, open};
+use longhaul::model::{Message, ModelChoice, Patience, Purpose, Request, Scripted, Wire, open};
 
 #[test]
 fn the_examples_in_the_documentation_are_scripts() {
@@ -28,7 +28,7 @@ async fn a_script_is_opened_by_its_file_name() {
     let found = choice(format!("script:{}", file.display()));
     assert_eq!(found.shown_base_url(), "");
     let model = open(&found).unwrap();
-    let request = Request { messages: vec![Message::User("Hi.".to_owned())], tools: [].into() };
+    let request = Request { messages: vec![Message::User("Hi.".to_owned())], tools: [].into(), purpose: Purpose::Turn };
     assert_eq!(model.answer(&request, &mut |_| {}).await.unwrap().text, "Hello.");
     assert!(
         String::from_utf8(model.render(&request))

@@ -107,6 +107,15 @@ impl Reply {
         Self::stream(steps)
     }
 
+    /// The same, its prompt said to have been so many tokens.
+    #[must_use]
+    pub(crate) fn counted(mut self, prompt_tokens: u64) -> Self {
+        let usage = json!({"prompt_tokens": prompt_tokens, "completion_tokens": 10});
+        let at = self.steps.len() - 2;
+        self.steps[at] = data(&json!({"choices": [], "usage": usage}));
+        self
+    }
+
     /// A stream of exactly these bytes.
     pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self::stream(vec![Step::Bytes(bytes.into())])

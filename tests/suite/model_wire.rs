@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use longhaul::domain::{ToolCall, Usage};
 use longhaul::model::{
-    Answer, Delta, Message, Model, ModelChoice, ModelError, ModelErrorKind, Patience, Request, ToolSpec, Wire, open,
+    Answer, Delta, Message, Model, ModelChoice, ModelError, ModelErrorKind, Patience, Purpose, Request, ToolSpec, Wire,
+    open,
 };
 use serde_json::{Value, json};
 
@@ -52,7 +53,7 @@ fn request(messages: Vec<Message>) -> Request {
         parameters: json!({"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}),
         strict: false,
     };
-    Request { messages, tools: [tool].into() }
+    Request { messages, tools: [tool].into(), purpose: Purpose::Turn }
 }
 
 fn hello() -> Request {

@@ -24,7 +24,11 @@ fn patience() -> Patience {
 async fn ask(server: &ModelServer, patience: Patience) -> (Result<Answer, ModelError>, Vec<Delta>) {
     let base_url = Some(server.base_url().to_owned());
     let choice = ModelChoice { name: "m".to_owned(), base_url, api_key: None, wire: Wire::Chat, patience, seed: 1 };
-    let request = Request { messages: vec![Message::User("Hello.".to_owned())], tools: [].into() };
+    let request = Request {
+        messages: vec![Message::User("Hello.".to_owned())],
+        tools: [].into(),
+        purpose: longhaul::model::Purpose::Turn,
+    };
     let mut deltas = Vec::new();
     let answer = open(&choice).unwrap().answer(&request, &mut |delta| deltas.push(delta)).await;
     (answer, deltas)

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhaul::model::{Answer, Message, Model, ModelChoice, ModelErrorKind, Patience, Request, ToolSpec, Wire, open};
+use longhaul::model::{
+    Answer, Message, Model, ModelChoice, ModelErrorKind, Patience, Purpose, Request, ToolSpec, Wire, open,
+};
 use serde_json::{Value, json};
 
 use crate::aimock::Aimock;
@@ -29,7 +31,7 @@ pub(crate) fn asked() -> Request {
         strict: true,
     };
     let messages = vec![Message::System("Be good.".to_owned()), Message::User("Give me two numbers.".to_owned())];
-    Request { messages, tools: [tool].into() }
+    Request { messages, tools: [tool].into(), purpose: Purpose::Turn }
 }
 
 /// The conversation after this answer, with a result for every call.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::fault::Feature;
 use super::tools::Tools;
 use crate::domain::ToolCall;
-use crate::model::{Message, Request, ToolSpec};
+use crate::model::{Message, Purpose, Request, ToolSpec};
 
 /// The longest name of a function that servers take.
 const MAX_NAME: usize = 64;
@@ -60,6 +60,10 @@ impl Serialize for Body<'_> {
             map.serialize_entry("tools", &*self.tools.json(&self.request.tools, tool_entry, strict))?;
         }
         map.serialize_entry("messages", &Messages(self))?;
+        // After the messages, so that these begin with the bytes of the request before.
+        if self.request.purpose == Purpose::Summary && !self.request.tools.is_empty() {
+            map.serialize_entry("tool_choice", "none")?;
+        }
         map.end()
     }
 }
@@ -172,7 +176,7 @@ mod tests {
             parameters: json!({"type": "object"}),
             strict: true,
         };
-        let request = Request { messages, tools: [tool].into() };
+        let request = Request { messages, tools: [tool].into(), purpose: Purpose::Turn };
         Body { model: "m", origin: "here m", request: &request, features, tools: &Tools::default() }.to_json()
     }
 

@@ -217,7 +217,8 @@ fn is_sound(model: &OpenAi, answer: Answer, came: usize) {
     // A byte that is no UTF-8 becomes three.
     assert!(answer.text.len() + answer.reasoning.len() + calls <= 3 * came + 64, "it grows no larger than what came");
     let assistant = Message::Assistant { text: answer.text, calls: answer.calls, opaque: answer.opaque };
-    let body = model.render(&Request { messages: vec![assistant], tools: [].into() });
+    let body =
+        model.render(&Request { messages: vec![assistant], tools: [].into(), purpose: crate::model::Purpose::Turn });
     assert!(body.len() <= 40 * (came + 256), "{} bytes of {came}", body.len());
     let body: Value = serde_json::from_slice(&body).expect("a request is JSON");
     let sent = body["messages"][0]["tool_calls"].as_array().into_iter().flatten().map(|call| &call["function"]);

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use self::script::{Fault, FaultKind, Script, Turn, news};
-use super::{Answer, Delta, Message, Model, ModelError, ModelErrorKind, Request, Sink};
+use self::script::{Fault, FaultKind, Played, Script, Turn, news};
+use super::{Answer, Delta, Message, Model, ModelError, ModelErrorKind, Purpose, Request, Sink};
 use crate::domain::ToolCall;
 
 pub use script::About;
@@ -62,18 +62,32 @@ impl Scripted {
     }
 
     /// The turn that answers this conversation, once what it expects has come.
-    fn turn(&self, messages: &[Message]) -> Result<(usize, &Turn), ModelError> {
-        let (number, turn) = self.script.turn_for(messages);
+    fn turn(&self, messages: &[Message]) -> Result<(Played, &Turn), ModelError> {
+        let (played, turn) = self.script.turn_for(&self.file, messages);
         let came = news(messages);
         let Some(turn) = turn else {
-            let what = format!("{}: the script has no turn left for answer {number}", self.file);
+            let what = format!("{}: the script has no turn left for answer {}", self.file, played.answers);
             return Err(out_of_step(what, &came));
         };
         if let Some(missing) = turn.expect.iter().find(|pattern| !pattern.is_match(&came)) {
             let what = format!("{}:{}: the turn expects `{missing}`, which did not come", self.file, turn.line);
             return Err(out_of_step(what, &came));
         }
-        Ok((number, turn))
+        Ok((played, turn))
+    }
+
+    fn summary(&self) -> Answer {
+        let text = self.script.about.summary.clone();
+        Answer {
+            raw: json!({"script": self.file, "summary": text}).to_string().into_bytes(),
+            text,
+            reasoning: String::new(),
+            calls: Vec::new(),
+            finish_reason: "stop".to_owned(),
+            usage: None,
+            opaque: None,
+            duration: Duration::ZERO,
+        }
     }
 
     fn lasting(&self, turn: &Turn, kind: FaultKind) -> ModelError {
@@ -98,8 +112,16 @@ impl Model for Scripted {
         super::openai::plain_body(&self.file, request)
     }
 
+    fn sums_up(&self) -> bool {
+        !self.script.about.summary.is_empty()
+    }
+
     async fn answer(&self, request: &Request, sink: Sink<'_>) -> Result<Answer, ModelError> {
-        let (number, turn) = self.turn(&request.messages)?;
+        if request.purpose == Purpose::Summary {
+            return Ok(self.summary());
+        }
+        let (played, turn) = self.turn(&request.messages)?;
+        let number = played.answers;
         for fault in &turn.faults {
             for _ in 0..fault.times {
                 go_wrong(turn, fault, sink).await.map_err(|kind| self.lasting(turn, kind))?;
@@ -125,7 +147,7 @@ impl Model for Scripted {
             calls,
             finish_reason: finish_reason.to_owned(),
             usage: None,
-            opaque: None,
+            opaque: Some(self.script.mark(&self.file, &played)),
             raw: raw.to_string().into_bytes(),
             duration: begin.elapsed(),
         })
@@ -172,7 +194,7 @@ mod tests {
     async fn play(script: &str, messages: Vec<Message>) -> (Result<Answer, ModelError>, Vec<Delta>) {
         let model = Scripted::from_text("a.toml", script).unwrap();
         let mut deltas = Vec::new();
-        let request = Request { messages, tools: [].into() };
+        let request = Request { messages, tools: [].into(), purpose: Purpose::Turn };
         let answer = model.answer(&request, &mut |delta| deltas.push(delta)).await;
         (answer, deltas)
     }

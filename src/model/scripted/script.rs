@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use toml::Spanned;
 
 use crate::model::Message;
@@ -19,6 +19,8 @@ pub struct About {
     pub goal: String,
     /// The commands that decide whether it is reached.
     pub checks: Vec<String>,
+    /// What is answered when a summary of the conversation is asked for; empty where none is.
+    pub summary: String,
     /// Time between words where a turn says nothing of its own.
     chunk_ms: u64,
 }
@@ -55,6 +57,15 @@ pub(super) struct Turn {
     pub(super) delay: Duration,
     /// Time between its words.
     pub(super) pace: Duration,
+}
+
+/// What of a script has been played.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Played {
+    /// Answers so far.
+    pub(super) answers: usize,
+    /// How often each turn was.
+    counts: Vec<usize>,
 }
 
 /// Something that goes wrong with the model's server.
@@ -160,25 +171,62 @@ impl Script {
         Ok(Self { about: form.script, turns })
     }
 
-    /// The turn that answers a conversation, and its number in it, from 1.
+    /// The turn that answers a conversation, and what has been played by then.
     ///
-    /// It follows from the conversation alone: earlier answers are gone through the same way. A turn with `when` whose
-    /// pattern has come goes first; otherwise the next in order without one. None when no turn is left.
-    pub(super) fn turn_for(&self, messages: &[Message]) -> (usize, Option<&Turn>) {
-        let mut played = vec![0; self.turns.len()];
-        let mut begin = 0;
-        let mut number = 1;
-        for (at, message) in messages.iter().enumerate() {
+    /// It follows from the conversation alone: earlier answers are gone through the same way, from the last one on that
+    /// carries this script's mark. A turn with `when` whose pattern has come goes first; otherwise the next in order
+    /// without one. None when no turn is left.
+    pub(super) fn turn_for(&self, name: &str, messages: &[Message]) -> (Played, Option<&Turn>) {
+        let mark = |(at, message): (usize, &Message)| match message {
+            Message::Assistant { opaque, .. } => Some((at, self.read_mark(name, opaque.as_ref()?)?)),
+            Message::System(_) | Message::User(_) | Message::Tool { .. } => None,
+        };
+        let marked = messages.iter().enumerate().rev().find_map(mark);
+        let from_the_beginning = || (0, Played { answers: 0, counts: vec![0; self.turns.len()] });
+        let (mut begin, mut played) = marked.map_or_else(from_the_beginning, |(at, played)| (at + 1, played));
+        for (at, message) in messages.iter().enumerate().skip(begin) {
             if let Message::Assistant { .. } = message {
-                if let Some(turn) = self.choose(&news(&messages[begin..at]), &played) {
-                    played[turn] += 1;
+                if let Some(turn) = self.choose(&news(&messages[begin..at]), &played.counts) {
+                    played.counts[turn] += 1;
                 }
                 begin = at + 1;
-                number += 1;
+                played.answers += 1;
             }
         }
-        let turn = self.choose(&news(&messages[begin..]), &played);
-        (number, turn.map(|turn| &self.turns[turn]))
+        let turn = self.choose(&news(&messages[begin..]), &played.counts);
+        played.answers += 1;
+        if let Some(turn) = turn {
+            played.counts[turn] += 1;
+        }
+        (played, turn.map(|turn| &self.turns[turn]))
+    }
+
+    /// What the answer carries, so that the next turn is found where the conversation does not reach back to the first:
+    /// how many turns of those that come in order are played, and which of the others.
+    pub(super) fn mark(&self, name: &str, played: &Played) -> Value {
+        let in_order = |at: &usize| self.turns[*at].when.is_none();
+        let all = 0..self.turns.len();
+        let ordered: usize = all.clone().filter(in_order).map(|at| played.counts[at]).sum();
+        let others = all.filter(|at| !in_order(at) && played.counts[*at] > 0);
+        let others: Map<String, Value> = others.map(|at| (at.to_string(), played.counts[at].into())).collect();
+        json!({"script": name, "answers": played.answers, "in_order": ordered, "others": others})
+    }
+
+    fn read_mark(&self, name: &str, mark: &Value) -> Option<Played> {
+        let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
+        if mark["script"] != name {
+            return None;
+        }
+        let (answers, mut left) = (number(&mark["answers"])?, number(&mark["in_order"])?);
+        let mut counts = vec![0; self.turns.len()];
+        for (count, turn) in counts.iter_mut().zip(&self.turns).filter(|(_, turn)| turn.when.is_none()) {
+            *count = left.min(turn.times);
+            left -= *count;
+        }
+        for (at, count) in mark["others"].as_object()? {
+            *counts.get_mut(at.parse::<usize>().ok()?)? = number(count)?;
+        }
+        Some(Played { answers, counts })
     }
 
     fn choose(&self, news: &str, played: &[usize]) -> Option<usize> {
@@ -279,7 +327,7 @@ mod tests {
     }
 
     fn says(script: &Script, messages: &[Message]) -> Option<String> {
-        script.turn_for(messages).1.map(|turn| turn.say.clone())
+        script.turn_for("s", messages).1.map(|turn| turn.say.clone())
     }
 
     #[test]
@@ -296,7 +344,30 @@ mod tests {
         let heard: Vec<_> = heard.iter().flatten().map(String::as_str).collect();
         assert_eq!(heard, ["one", "mend", "mend", "two"]);
         assert_eq!(says(&script, &talk), None);
-        assert_eq!(script.turn_for(&talk).0, 5);
+        assert_eq!(script.turn_for("s", &talk).0.answers, 5);
+    }
+
+    #[test]
+    fn a_turn_is_found_by_the_mark_of_the_last_answer_where_the_ones_before_are_gone() {
+        let script = script(
+            "[[turn]]\nsay = 'one'\n[[turn]]\nwhen = '^FAILED'\nsay = 'mend'\n[[turn]]\nsay = 'two'\ntimes = 3\n\
+             [[turn]]\nsay = 'three'\n",
+        );
+        let (mut whole, mut short) = (vec![user("go")], vec![user("go")]);
+        for news in ["fine", "FAILED", "fine", "FAILED", "fine", "fine", "fine"] {
+            let (played, turn) = script.turn_for("s", &whole);
+            assert_eq!(turn.map(|turn| &turn.say), script.turn_for("s", &short).1.map(|turn| &turn.say));
+            assert_eq!(script.turn_for("s", &short).0, played);
+            let opaque = Some(script.mark("s", &played));
+            whole.extend([said(), user(news)]);
+            short = vec![
+                user("what was before is told here"),
+                Message::Assistant { text: String::new(), calls: Vec::new(), opaque },
+                user(news),
+            ];
+        }
+        assert_eq!((says(&script, &whole), says(&script, &short)), (None, None));
+        assert_eq!(script.turn_for("another", &short).0.answers, 2, "the mark is of another script");
     }
 
     #[test]

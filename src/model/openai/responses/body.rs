@@ -7,7 +7,7 @@ use crate::domain::ToolCall;
 use crate::model::openai::body::{object_text, plain_name};
 use crate::model::openai::fault::Feature;
 use crate::model::openai::tools::Tools;
-use crate::model::{Message, Request, ToolSpec};
+use crate::model::{Message, Purpose, Request, ToolSpec};
 
 /// A request on its way out.
 pub(in crate::model::openai) struct Body<'a> {
@@ -67,6 +67,10 @@ impl Serialize for Body<'_> {
             map.serialize_entry("instructions", instructions)?;
         }
         map.serialize_entry("input", &Input(self))?;
+        // After the input, so that this begins with the bytes of the request before.
+        if self.request.purpose == Purpose::Summary && !self.request.tools.is_empty() {
+            map.serialize_entry("tool_choice", "none")?;
+        }
         map.end()
     }
 }
@@ -173,7 +177,7 @@ mod tests {
             parameters: json!({"type": "object"}),
             strict: false,
         };
-        let request = Request { messages, tools: [tool].into() };
+        let request = Request { messages, tools: [tool].into(), purpose: Purpose::Turn };
         let tools = &Tools::default();
         Body { model: "m", origin: "here m", request: &request, features, tools, takes_strict: true }.to_json()
     }
