@@ -112,9 +112,14 @@ impl Around {
         !self.orders.is_empty()
     }
 
-    /// The next thing that was asked for.
-    pub(super) fn take_order(&mut self) -> Option<(Mail, Order)> {
-        self.orders.pop_front()
+    /// The next thing that was asked for and can be done now: what changes the conversation belongs where no call is open.
+    pub(super) fn take_order(&mut self, is_boundary: bool) -> Option<(Mail, Order)> {
+        let may_be_done = |order: &Order| match order {
+            Order::Checkpoint { .. } => true,
+            Order::Compact => is_boundary,
+        };
+        let at = self.orders.iter().position(|(_, order)| may_be_done(order))?;
+        self.orders.remove(at)
     }
 
     /// Sets the limit on the run's time anew; `driven` of it is over already.

@@ -218,15 +218,20 @@ impl Driver {
 
     /// Does what people have asked for from other terminals.
     pub(super) async fn obey(&mut self) -> Result<(), Trouble> {
-        while let Some((mail, order)) = self.around.take_order() {
-            let Order::Checkpoint { name } = order;
-            if self.with_box().await? {
-                let keep = Keep { name, reason: CheckpointReason::Person, after: After::GoesOn };
-                self.checkpoint(keep).await?.ok();
+        loop {
+            let is_boundary = self.state.open_calls().is_empty() && self.state.claim().is_none();
+            let Some((mail, order)) = self.around.take_order(is_boundary) else { return Ok(()) };
+            match order {
+                Order::Checkpoint { name } => {
+                    if self.with_box().await? {
+                        let keep = Keep { name, reason: CheckpointReason::Person, after: After::GoesOn };
+                        self.checkpoint(keep).await?.ok();
+                    }
+                }
+                Order::Compact => Box::pin(self.compact()).await?,
             }
             self.around.recorded(&mail);
         }
-        Ok(())
     }
 
     /// Removes the oldest checkpoints that nobody asked for, down to what is kept of them.

@@ -1,11 +1,13 @@
-//! The tool by which the model asks for what was done: answered from the transcript, without the box.
+//! The tool by which the model asks for what was done, answered from the transcript, without the box; and a person's wish
+//! that the conversation show less of it.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::driver::Driver;
+use super::room::Reduced;
 use super::trouble::Trouble;
-use crate::domain::{Event, Outcome, PastStep, Status, ToolCall};
+use crate::domain::{Event, NoticeKind, Outcome, PastStep, ReductionCause, Status, ToolCall};
 use crate::journal::Steps;
 use crate::tools::{Memory, RecallArgs, recall};
 
@@ -39,6 +41,17 @@ impl Memory for Steps {
 }
 
 impl Driver {
+    /// Makes the conversation smaller because a person asked for it; says so where that can't be.
+    pub(super) async fn compact(&mut self) -> Result<(), Trouble> {
+        match self.reduce(ReductionCause::Asked).await? {
+            Reduced::Done(_) | Reduced::Interrupted => Ok(()),
+            Reduced::Nothing | Reduced::NoRoom(_) => {
+                let text = "there is nothing in the conversation that could be left out".to_owned();
+                self.note(Event::Noticed { kind: NoticeKind::NothingToReduce, text }).map(drop)
+            }
+        }
+    }
+
     /// Answers a call of the tool `recall`.
     pub(super) async fn run_recall(&mut self, call: &ToolCall, args: &RecallArgs) -> Result<(), Trouble> {
         self.start(call)?;

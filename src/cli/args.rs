@@ -67,6 +67,8 @@ pub(super) enum Command {
     Cost(CostArgs),
     /// Tells how full the model's window is, and of what.
     Context(ContextArgs),
+    /// Has a run that is being driven make its conversation with the model smaller.
+    Compact(CompactArgs),
     /// Lists, shows, measures and removes runs.
     #[command(subcommand)]
     Runs(super::RunsCommand),
@@ -259,6 +261,14 @@ pub(super) struct ContextArgs {
     /// Prints one JSON object
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// `agent compact`.
+#[derive(Debug, Args)]
+pub(super) struct CompactArgs {
+    /// The beginning of a run's id, or `last`
+    #[arg(default_value = "last")]
+    pub(super) run: String,
 }
 
 /// `agent chat`.

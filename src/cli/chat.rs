@@ -18,12 +18,14 @@ use super::settings::{Flags, Settings};
 use super::{Failure, Place, context, view};
 use crate::agent::{Person, Word};
 use crate::domain::{Entry, ExitReason, Observer, Progress, RunMode};
+use crate::journal::RunDir;
 use crate::report::Totals;
 
-const COMMANDS: [(&str, &str); 4] = [
+const COMMANDS: [(&str, &str); 5] = [
     ("/help", "shows this"),
     ("/status", "model, box, turns and tokens so far"),
     ("/context", "how full the model's window is, and of what"),
+    ("/compact", "makes the conversation smaller now: older steps are summed up"),
     ("/quit", "ends the chat and removes the box (Ctrl-D does the same)"),
 ];
 
@@ -55,7 +57,7 @@ pub(super) async fn talk(prepared: Prepared, model: &str, place: &Place) -> Resu
     })?;
     let _ = writeln!(io::stdout(), "longhaul {} · {} · /help for help", env!("CARGO_PKG_VERSION"), model);
     let history = place.state_dir().map(|dir| dir.join("chat_history"));
-    let run = prepared.run().path().to_owned();
+    let run = prepared.run().clone();
     let chatter = Chatter { signals, editor: Some(editor), line: None, history, status, run };
     let over = prepared.drive(Box::new(observers), Box::new(chatter)).await?;
     view::print_end(&over, place);
@@ -91,7 +93,7 @@ struct Chatter {
     history: Option<PathBuf>,
     status: Shared<Status>,
     /// The run's directory.
-    run: PathBuf,
+    run: RunDir,
 }
 
 /// What came of reading a line.
@@ -163,13 +165,18 @@ impl Chatter {
     fn command(&self, line: &str) -> Option<Word> {
         match line {
             "/quit" | "/exit" | "/q" => return Some(left()),
-            "/help" | "/?" => COMMANDS.iter().for_each(|(name, what)| say(&format!("  {name:9}{what}"))),
+            "/help" | "/?" => COMMANDS.iter().for_each(|(name, what)| say(&format!("  {name:9} {what}"))),
             "/status" => self.status.with(|status| {
                 say(&format!("  run      {}\n  model    {}\n  box      {}", status.run, status.model, status.sandbox));
                 say(&format!("  so far   {}", status.totals.counts()));
             }),
             "/context" => {
-                if let Err(failure) = context::print_of(&self.run, &mut io::stdout()) {
+                if let Err(failure) = context::print_of(self.run.path(), &mut io::stdout()) {
+                    say(&format!("  {}", failure.what));
+                }
+            }
+            "/compact" => {
+                if let Err(failure) = context::ask_to_compact(&self.run) {
                     say(&format!("  {}", failure.what));
                 }
             }

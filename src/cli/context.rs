@@ -1,19 +1,20 @@
-//! `agent context`: how full the model's window is, and of what. Reads only the transcript, also that of a run that is
-//! driven.
+//! `agent context`: how full the model's window is, and of what; `agent compact`: has the conversation made smaller.
+//! Looking reads only the transcript, also that of a run that is driven.
 
 use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::args::ContextArgs;
+use super::args::{CompactArgs, ContextArgs};
 use super::output::{Stop, finished};
-use super::target::{Target, of_read};
+use super::target::{Target, of_read, of_store, store};
 use super::{Failure, Place};
 use crate::agent::State;
+use crate::clock::{Clock as _, SystemClock};
 use crate::context::{History, Meter, Part, Situation, Window, shares};
 use crate::domain::{Entry, Event, ExitReason, Reduction, Usage};
-use crate::journal::Reader;
+use crate::journal::{Order, PostError, Reader, RunDir, post_order};
 use crate::model::{Gauge, Message, SCRIPT_PREFIX, Size, Tokens, ToolSpec, known_window};
 use crate::report::{visible_json, visible_line};
 use crate::tools::Registry;
@@ -28,6 +29,25 @@ pub(super) fn run(args: &ContextArgs, place: &Place, out: &mut dyn Write) -> Res
     })?;
     let seen = Seen::read(&path)?;
     finished(if args.json { seen.print_json(out) } else { seen.print(out) })
+}
+
+/// Runs `agent compact`.
+pub(super) fn compact(args: &CompactArgs, place: &Place, out: &mut dyn Write) -> Result<ExitReason, Failure> {
+    let run = store(place)?.find(&args.run).map_err(|error| of_store(&error))?;
+    ask_to_compact(&run)?;
+    let id = run.id();
+    let told = writeln!(out, "asked for: run {id} does it as soon as the calls that are under way have ended");
+    finished(told.and_then(|()| out.flush()).map(|()| ExitReason::Done).map_err(Stop::from))
+}
+
+/// Asks the driver of a run to make its conversation smaller.
+pub(super) fn ask_to_compact(run: &RunDir) -> Result<(), Failure> {
+    post_order(run, Order::Compact, SystemClock::new().now(), fastrand::u128(..)).map_err(|error| match error {
+        PostError::NotDriven(_) => Failure::new(ExitReason::Usage, "the conversation can't be made smaller now")
+            .because(error.to_string())
+            .hint(format!("go on with it: `agent resume {}`", run.id())),
+        error => Failure::new(ExitReason::Internal, error.to_string()).because_of_source(&error),
+    })
 }
 
 /// Prints how full the window of the run in a directory is.

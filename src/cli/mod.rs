@@ -142,6 +142,7 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         Some(Command::Verify(args)) => args.run(place, &mut stdout),
         Some(Command::Cost(args)) => cost::run(&args, place, &mut stdout),
         Some(Command::Context(args)) => context::run(&args, place, &mut stdout),
+        Some(Command::Compact(args)) => context::compact(&args, place, &mut stdout),
         Some(Command::Runs(args)) => {
             let RunsCommand::Rm { runs } = &args else { return args.run(place, &mut stdout) };
             let (snapshots, meant) = (sweep::snapshots_of(runs, place)?, sweep::ids_of(runs, place)?);

@@ -48,7 +48,8 @@ impl Situation {
                 | NoticeKind::ServicesKept
                 | NoticeKind::BudgetNear
                 | NoticeKind::DocLeftOut
-                | NoticeKind::TokensMissing => {}
+                | NoticeKind::TokensMissing
+                | NoticeKind::NothingToReduce => {}
             },
             Event::SidecarStopped { name, why } => self.add(format!("Sidecar {name} is gone: {}.", cut(why))),
             Event::ModelRequested { .. } => self.told.append(&mut self.new),

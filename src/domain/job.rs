@@ -368,6 +368,8 @@ pub enum NoticeKind {
     DocLeftOut,
     /// The model's server counts fewer tokens than it was sent.
     TokensMissing,
+    /// A person asked for a smaller conversation, and there was nothing to leave out.
+    NothingToReduce,
 }
 
 #[cfg(test)]

@@ -68,6 +68,8 @@ pub enum Order {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
     },
+    /// Make the conversation smaller.
+    Compact,
 }
 
 #[derive(Serialize, Deserialize)]
