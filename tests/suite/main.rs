@@ -47,6 +47,7 @@ mod outage;
 mod patience;
 mod people;
 mod power_loss;
+mod probe;
 mod project_docs;
 mod prompts;
 mod recall;
