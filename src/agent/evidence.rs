@@ -43,7 +43,7 @@ impl Driver {
             Some(words) => format!("{facts}\n{words}\n{output}"),
             None => outcome.text.clone(),
         };
-        Outcome { failure: Some(failure), text, ..outcome }
+        Outcome { failure: Some(Box::new(failure)), text, ..outcome }
     }
 }
 

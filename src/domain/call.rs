@@ -92,7 +92,7 @@ pub struct Outcome {
     pub output: Option<OutputFacts>,
     /// What it comes from, where a command has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
+    pub failure: Option<Box<Failure>>,
     /// Exactly what the model is shown.
     pub text: String,
 }

@@ -78,7 +78,7 @@ mod tests {
         let first = failure(FailureClass::Network, "a");
         assert_eq!(failures.words(&first).unwrap(), "[failure: network · curl: (7) refused · may pass by itself]");
         for seq in 0..2 {
-            let outcome = Outcome { failure: Some(first.clone()), ..Outcome::words(Status::Failed, "x") };
+            let outcome = Outcome { failure: Some(Box::new(first.clone())), ..Outcome::words(Status::Failed, "x") };
             let event = Event::ToolEnded { call_id: format!("c{seq}"), outcome };
             failures.apply(&Entry { seq, time: jiff::Timestamp::UNIX_EPOCH, event });
         }
