@@ -160,6 +160,7 @@ fn matrix(all: &[Came]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stderr, reason = "the figures are for whoever reads the test's output")]
 async fn what_failed_for_real_is_known_by_its_evidence() {
     let table: Table = toml::from_str(include_str!("../failures/commands.toml")).expect("a table");
     let bench = Bench::new();
@@ -182,7 +183,7 @@ async fn what_failed_for_real_is_known_by_its_evidence() {
     close(&*sandbox).await;
     let is_right = |came: &&Came| came.taken_for.as_ref().is_some_and(|taken| taken.0 == came.case.class);
     let right = all.iter().filter(is_right).count();
-    println!("{right} of {} failures known for what they were\n{}", all.len(), matrix(&all));
+    eprintln!("{right} of {} failures known for what they were\n{}", all.len(), matrix(&all));
     let wrong = all.iter().filter(|came| !is_right(came));
     let told: Vec<String> = wrong
         .map(|came| {
@@ -192,7 +193,7 @@ async fn what_failed_for_real_is_known_by_its_evidence() {
             )
         })
         .collect();
-    println!("{}", told.join("\n---\n"));
+    eprintln!("{}", told.join("\n---\n"));
     assert!(all.len() >= LEAST, "{} cases", all.len());
     assert!(right * 100 >= all.len() * 95, "{right} of {}", all.len());
     let for_a_person = [FailureClass::Auth, FailureClass::Quota, FailureClass::Permission];

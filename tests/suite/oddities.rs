@@ -57,7 +57,8 @@ async fn answered(bytes: &str) -> Answer {
 #[tokio::test]
 async fn calls_are_told_apart_however_they_are_numbered_named_and_split() {
     let of = |text: &str| json!({"function": {"arguments": text}});
-    let cases: [(&str, Vec<Value>, &[(&str, &str)]); 8] = [
+    type Case<'a> = (&'a str, Vec<Value>, &'a [(&'a str, &'a str)]);
+    let cases: [Case<'_>; 8] = [
         (
             "interleaved",
             vec![

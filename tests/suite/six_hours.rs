@@ -130,7 +130,7 @@ impl Run {
     /// Drives the run to its end; meanwhile `act` moves the clock.
     async fn drive(&self, act: impl Future<Output = ()>) -> Finished {
         let driver = self.driver.lock().unwrap().take().unwrap();
-        let (finished, ()) = tokio::join!(driver.drive(), act);
+        let (finished, ()) = tokio::join!(Box::pin(driver.drive()), act);
         finished.unwrap()
     }
 

@@ -243,10 +243,12 @@ fn is_paired(messages: &[Message]) {
 }
 
 fn words_of(messages: &[Message]) -> Vec<&str> {
-    let words = |message| match message {
-        &Message::User(ref text) => Some(text.as_str()),
-        Message::System(_) | Message::Assistant { .. } | Message::Tool { .. } => None,
-    };
+    fn words(message: &Message) -> Option<&str> {
+        match message {
+            Message::User(text) => Some(text.as_str()),
+            Message::System(_) | Message::Assistant { .. } | Message::Tool { .. } => None,
+        }
+    }
     messages.iter().filter_map(words).collect()
 }
 

@@ -63,7 +63,7 @@ async fn conversations_with_summaries_and_empty_answers_are_as_the_types_say() {
         false => Reply::answer("", &[("shell", "{\"command\": \"true\"}".to_owned())]),
     });
     for wire in [Wire::Chat, Wire::Responses] {
-        let model = model(&server.base_url(), wire);
+        let model = model(server.base_url(), wire);
         let mut request = asked();
         request.messages.push(Message::User("[harness] What was done before, in short: two numbers.".to_owned()));
         for _ in 0..3 {
