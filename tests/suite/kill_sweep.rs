@@ -3,7 +3,7 @@
 //!
 //! Once in a box that writes through to the project, and once in one with files of its own, of which a checkpoint is
 //! taken and gone back to: there every point is tried. In a container, and of drivers that take a killed run up and are
-//! killed themselves, a sample is. `LONGHAUL_KILL_SWEEP=120` tries one point, `LONGHAUL_KILL_SWEEP=100-140` some.
+//! killed themselves, a sample is; where the conversation outgrows its window, the points around that. `LONGHAUL_KILL_SWEEP=120` tries one point, `LONGHAUL_KILL_SWEEP=100-140` some.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -36,6 +36,8 @@ enum Files {
     Own,
     /// Its own, in a container.
     Contained,
+    /// Those of the project, and the conversation outgrows the model's window.
+    Crowded,
 }
 
 const SCRIPT: &str = r#"
@@ -89,12 +91,21 @@ tool = "checkpoint"
 arguments = { do = "restore", checkpoint = "good" }
 "#;
 
+/// What comes before the last command where the window is to become full.
+const CROWDING: &str = r#"
+[[turn]]
+[[turn.call]]
+tool = "shell"
+arguments = { command = "seq 1 1500" }
+"#;
+
 /// Where a sweep goes, and for how long.
 struct Sweep {
     files: Files,
     /// The point at which a driver has been killed before: then it is the next one's calls that are counted.
     first: Option<usize>,
-    /// From one point to the next.
+    /// The points, and how far it is from one to the next.
+    points: RangeInclusive<usize>,
     step: usize,
     patience: Duration,
 }
@@ -139,9 +150,10 @@ fn killed_at(files: Files, first: Option<usize>, nth: usize) -> Result<&'static 
 
 fn the_script(stage: &Stage, files: Files) -> Command {
     let (kept, place) = match files {
-        Files::Through => ("", ["--sandbox", "local", "--workspace", "bind"]),
-        Files::Own => (KEPT, ["--sandbox", "local", "--workspace", "overlay"]),
-        Files::Contained => (KEPT, ["--image", BUSYBOX, "--workspace", "overlay"]),
+        Files::Through => ("", &["--sandbox", "local", "--workspace", "bind"][..]),
+        Files::Own => (KEPT, &["--sandbox", "local", "--workspace", "overlay"][..]),
+        Files::Contained => (KEPT, &["--image", BUSYBOX, "--workspace", "overlay"][..]),
+        Files::Crowded => (CROWDING, &["--sandbox", "local", "--workspace", "bind", "--window", "20000"][..]),
     };
     fs::write(stage.home().join("script.toml"), SCRIPT.replace("{KEPT}", kept)).unwrap();
     let model = format!("script:{}/script.toml", stage.home().display());
@@ -179,7 +191,7 @@ fn has_come_to_its_end(stage: &Stage, files: Files, place: &str) {
     let artifacts = stage.run_dir().join("artifacts");
     for (file, content) in [("f", "x\ny\n"), ("job", "j\n"), ("wrote", "w\n")] {
         let (own, through) = (artifacts.join(file), stage.project().join(file));
-        let path = if matches!(files, Files::Through) { through } else { own };
+        let path = if matches!(files, Files::Through | Files::Crowded) { through } else { own };
         assert_eq!(fs::read_to_string(path).unwrap_or_default(), content, "{file} {place}");
     }
     if matches!(files, Files::Own | Files::Contained) {
@@ -187,6 +199,9 @@ fn has_come_to_its_end(stage: &Stage, files: Files, place: &str) {
         let taken = stage.events_of("checkpoint_taken");
         let good = taken.iter().filter(|event| event["checkpoint"]["name"] == "good").count();
         assert_eq!((good, stage.events_of("checkpoint_restored").len()), (1, 1), "{place}");
+    }
+    if matches!(files, Files::Crowded) {
+        assert!(!stage.events_of("conversation_reduced").is_empty(), "nothing had to be left out: {place}");
     }
     let ended = stage.events_of("run_ended");
     assert_eq!((ended.len(), ended[0]["verdict"].as_str()), (1, Some("verified")), "{place}");
@@ -216,7 +231,7 @@ fn wanted() -> RangeInclusive<usize> {
 
 #[expect(clippy::print_stderr, reason = "how many points there were belongs to the result")]
 fn sweep(sweep: &Sweep) -> Swept {
-    let (begun, range) = (Instant::now(), wanted());
+    let (begun, range) = (Instant::now(), sweep.points.clone());
     let (next, last) = (AtomicUsize::new(*range.start()), AtomicUsize::new(*range.end()));
     let swept = Mutex::new(Swept::default());
     let one_after_another = || {
@@ -265,13 +280,14 @@ fn is_whole() -> bool {
 
 #[test]
 fn a_driver_that_is_killed_before_any_call_that_changes_something_is_followed_by_one_that_comes_to_the_same_end() {
-    let swept = sweep(&Sweep { files: Files::Through, first: None, step: 1, patience: Duration::MAX });
+    let swept =
+        sweep(&Sweep { files: Files::Through, first: None, points: wanted(), step: 1, patience: Duration::MAX });
     assert!(!is_whole() || swept.points.values().sum::<usize>() > 250, "{:?}", swept.points);
 }
 
 #[test]
 fn so_it_is_where_a_checkpoint_is_taken_and_gone_back_to() {
-    let swept = sweep(&Sweep { files: Files::Own, first: None, step: 1, patience: Duration::MAX });
+    let swept = sweep(&Sweep { files: Files::Own, first: None, points: wanted(), step: 1, patience: Duration::MAX });
     assert!(!is_whole() || swept.points.values().sum::<usize>() > 500, "{:?}", swept.points);
 }
 
@@ -279,13 +295,52 @@ fn so_it_is_where_a_checkpoint_is_taken_and_gone_back_to() {
 fn so_it_is_where_the_driver_that_takes_the_run_up_is_killed_as_well() {
     // While the box is made, the job runs, the checkpoint is taken, the checkpoint is gone back to.
     for first in [60, 170, 270, 450] {
-        sweep(&Sweep { files: Files::Own, first: Some(first), step: 29, patience: Duration::from_secs(10) });
+        sweep(&Sweep {
+            files: Files::Own,
+            first: Some(first),
+            points: wanted(),
+            step: 29,
+            patience: Duration::from_secs(10),
+        });
     }
 }
 
 #[test]
 fn so_it_is_in_a_container() {
     if DOCKER.is_there() {
-        sweep(&Sweep { files: Files::Contained, first: None, step: 37, patience: Duration::from_secs(40) });
+        sweep(&Sweep {
+            files: Files::Contained,
+            first: None,
+            points: wanted(),
+            step: 37,
+            patience: Duration::from_secs(40),
+        });
     }
+}
+
+#[test]
+fn so_it_is_where_the_conversation_outgrows_the_window() {
+    let reduces_before = |nth: usize| {
+        let stage = Stage::new();
+        let (end, calls) = kill_at(the_script(&stage, Files::Crowded), nth).unwrap();
+        let begun = fs::read_dir(stage.state().join("runs")).is_ok_and(|mut runs| runs.next().is_some());
+        let journal = begun.then(|| fs::read_to_string(stage.run_dir().join("journal.jsonl")).unwrap_or_default());
+        let is_there = journal.is_some_and(|journal| journal.contains("conversation_reduced"));
+        if matches!(end, End::Killed(_)) {
+            goes_on(&stage, Files::Crowded, &format!("looking at {nth}"));
+        }
+        (is_there, calls)
+    };
+    let (reduced, calls) = reduces_before(usize::MAX);
+    assert!(reduced, "nothing had to be left out");
+    let (mut without, mut with) = (1, calls);
+    while with - without > 1 {
+        let middle = without.midpoint(with);
+        match reduces_before(middle).0 {
+            true => with = middle,
+            false => without = middle,
+        }
+    }
+    let points = with.saturating_sub(12)..=with + 12;
+    sweep(&Sweep { files: Files::Crowded, first: None, points, step: 1, patience: Duration::MAX });
 }
