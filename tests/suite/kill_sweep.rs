@@ -3,7 +3,8 @@
 //!
 //! Once in a box that writes through to the project, and once in one with files of its own, of which a checkpoint is
 //! taken and gone back to: there every point is tried. In a container, and of drivers that take a killed run up and are
-//! killed themselves, a sample is; where the conversation outgrows its window, the points around that. `LONGHAUL_KILL_SWEEP=120` tries one point, `LONGHAUL_KILL_SWEEP=100-140` some.
+//! killed themselves, a sample is; where the conversation outgrows its window, the points around that.
+//! `LONGHAUL_KILL_SWEEP=120` tries one point, `LONGHAUL_KILL_SWEEP=100-140` some.
 
 use std::any::Any;
 use std::collections::BTreeMap;
