@@ -158,7 +158,8 @@ impl Driver {
         let Parts { clock, recorder, blobs, model, registry, boxes, checkpoint_files, observer, person, inbox } = parts;
         let Folds { state, history, situation, call_ids, request, driven } = folds;
         let around = Around::new(person, inbox, Arc::clone(&clock), state.spec(), driven);
-        let room = Room::new(state.model());
+        let tools = tool_specs(&registry);
+        let room = Room::new(state.model(), &tools);
         Self {
             state,
             history,
@@ -169,7 +170,7 @@ impl Driver {
             requests: Requests::after(blobs.clone(), request),
             blobs,
             model,
-            tools: tool_specs(&registry),
+            tools,
             registry,
             call_ids,
             syncing: None,
@@ -407,9 +408,7 @@ impl Driver {
         if let Some(text) = self.state.warning() {
             self.note(Event::Noticed { kind: NoticeKind::BudgetNear, text })?;
         }
-        if let Some(switch) = self.model.choose() {
-            self.note_switch(switch)?;
-        }
+        self.choose_model()?;
         if !self.make_room(turn).await? {
             return Ok(());
         }
@@ -432,6 +431,11 @@ impl Driver {
         self.note(Event::ModelFailed { turn, why: trouble.line(), reason: trouble.reason })?;
         self.trouble = Some(trouble);
         Ok(())
+    }
+
+    /// Decides who is asked next: belongs before a request is noted.
+    pub(super) fn choose_model(&mut self) -> Result<(), Trouble> {
+        self.model.choose().map_or(Ok(()), |switch| self.note_switch(switch))
     }
 
     fn note_switch(&mut self, switch: Switch) -> Result<(), Trouble> {

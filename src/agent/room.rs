@@ -3,17 +3,11 @@
 use std::sync::Arc;
 
 use super::driver::{Cut, Driver};
-use super::state::State;
 use super::trouble::Trouble;
-use crate::context::{Begin, History, MOST_ASKED, Meter, NoRoom, Prompt, Reducer, Unit, Window};
+use crate::context::{Begin, MOST_ASKED, Meter, NoRoom, Prompt, Reducer, Unit, Window};
 use crate::domain::{Entry, Event, ExitReason, NoticeKind, Reduction, ReductionCause, Summary, SummaryBy};
-use crate::model::{
-    Answer, Gauge, Message, ModelError, ModelErrorKind, Purpose, Request, SCRIPT_PREFIX, Size, Tokens, ToolSpec,
-    known_window,
-};
+use crate::model::{Answer, Gauge, Message, ModelError, ModelErrorKind, Purpose, Request, Size, Tokens, ToolSpec};
 
-/// The window of a model that nobody knows anything of.
-const USUAL_WINDOW: u64 = 128_000;
 /// What is left of a refused request's size as the window, in percent, where the server does not tell its own.
 const REFUSED_PERCENT: u64 = 90;
 /// Words that a summary is asked to have at most, for so many tokens that it may take.
@@ -30,6 +24,8 @@ pub(super) struct Room {
     gauge: Gauge,
     /// Whose window and counting that is.
     model: String,
+    /// What the tools come to, which are the same in every request. Counted where it is needed.
+    tools: Size,
     /// The last request.
     sent: Option<Size>,
     /// The last request was refused as too long.
@@ -37,6 +33,8 @@ pub(super) struct Room {
     /// The server's tokens for one of ours as the last reduction took them to be, until the server has said how many they
     /// were.
     taken: Option<f64>,
+    /// The number of the request before which a reduction last asked the model for a summary.
+    summed_up_for: Option<u32>,
 }
 
 /// What became of a reduction.
@@ -60,10 +58,21 @@ enum Asked {
 }
 
 impl Room {
-    pub(super) fn new(model: &str) -> Self {
+    pub(super) fn new(model: &str, tools: &[ToolSpec]) -> Self {
         let tokens = Tokens::of_model(model);
         let meter = Meter::new(move |text| tokens.count(text));
-        Self { meter, gauge: Gauge::new(tokens), model: model.to_owned(), sent: None, refused: false, taken: None }
+        let of_tool = |tool: &ToolSpec| tool.name.len() + tool.description.len() + tool.parameters.to_string().len();
+        let bytes = tools.iter().map(of_tool).sum::<usize>() as u64;
+        Self {
+            meter,
+            gauge: Gauge::new(tokens),
+            model: model.to_owned(),
+            tools: Size { bytes, tokens: None },
+            sent: None,
+            refused: false,
+            taken: None,
+            summed_up_for: None,
+        }
     }
 
     /// What a request is for the server.
@@ -77,31 +86,33 @@ impl Room {
         real(self.estimate(size).max(1)) / real(size.tokens.unwrap_or(0).max(1))
     }
 
+    /// Bytes of all that is in a request, marks of its form left aside.
+    fn bytes(&self, request: &Request) -> u64 {
+        self.tools.bytes + request.messages.iter().map(bytes_of).sum::<usize>() as u64
+    }
+
     fn size(&mut self, request: &Request) -> Size {
-        let tokens = self.meter.messages(&request.messages) + self.meter.tools(&request.tools);
-        Size { bytes: bytes_of(request), tokens: Some(tokens) }
+        let tools = *self.tools.tokens.get_or_insert_with(|| self.meter.tools(&request.tools));
+        Size { bytes: self.bytes(request), tokens: Some(self.meter.messages(&request.messages) + tools) }
     }
 }
 
-/// The window of a run's model, where it has one: what a person said, what the server has shown, what is known of the model.
-pub(super) fn window_of(state: &State, history: &History) -> Option<Window> {
-    let model = state.model();
-    let usual = || (!model.starts_with(SCRIPT_PREFIX)).then(|| known_window(model).unwrap_or(USUAL_WINDOW));
-    let said = state.spec().window_tokens.or_else(usual);
-    let tokens = [said, history.shown_window()].into_iter().flatten().min()?;
-    Some(Window { tokens })
-}
-
 impl Driver {
-    /// Makes sure that the next request fits. False where something else came first.
+    /// The window of the model that answers.
+    fn window(&self) -> Option<Window> {
+        Window::of(self.state.model(), self.state.spec().window_tokens, &self.history)
+    }
+
+    /// Makes sure that the next request fits. False where something else comes first.
     pub(super) async fn make_room(&mut self, turn: u32) -> Result<bool, Trouble> {
         if self.room.model != self.state.model() {
-            self.room = Room::new(self.state.model());
+            let summed_up_for = self.room.summed_up_for;
+            self.room = Room { summed_up_for, ..Room::new(self.state.model(), &self.tools) };
         }
-        let Some(window) = window_of(&self.state, &self.history) else { return Ok(true) };
+        let Some(window) = self.window() else { return Ok(true) };
         let trigger = window.trigger(self.history.reduced_to());
         let request = self.request(Purpose::Turn);
-        let (bytes, messages) = (bytes_of(&request), request.messages.len() as u64);
+        let (bytes, messages) = (self.room.bytes(&request), request.messages.len() as u64);
         // Counting takes time and memory: not as long as it can be told without.
         if self.room.gauge.at_most(bytes, messages) <= trigger {
             return Ok(true);
@@ -111,7 +122,11 @@ impl Driver {
             self.room.sent = Some(size);
             return Ok(true);
         }
+        let summed_up_for = self.room.summed_up_for;
         match self.reduce(ReductionCause::Full).await? {
+            // A summary has its price, and maybe another model answers by now: both are looked at before the request.
+            Reduced::Done(_) if self.room.summed_up_for != summed_up_for => Ok(false),
+            Reduced::NoRoom(_) if self.room.model != self.state.model() => Ok(false),
             Reduced::Done(_) | Reduced::Nothing => Ok(true),
             Reduced::Interrupted => Ok(false),
             Reduced::NoRoom(no_room) => {
@@ -151,7 +166,7 @@ impl Driver {
             Request { messages, tools: Arc::clone(&self.tools), purpose: Purpose::Turn }
         };
         if let Some((seq, tokens)) = reported {
-            let size = Size { bytes: bytes_of(&until(seq)), tokens: None };
+            let size = Size { bytes: self.room.bytes(&until(seq)), tokens: None };
             self.room.gauge.report(size, tokens);
         } else if let Some((seq, after)) = reduced {
             let request = until(seq);
@@ -181,8 +196,7 @@ impl Driver {
     /// # Errors
     /// [`Trouble`] when it can't be recorded.
     pub(super) async fn reduce(&mut self, cause: ReductionCause) -> Result<Reduced, Trouble> {
-        let usual = Window { tokens: USUAL_WINDOW };
-        let window = window_of(&self.state, &self.history).unwrap_or(usual);
+        let window = self.window().unwrap_or(Window::USUAL);
         self.reduce_to(cause, window).await
     }
 
@@ -190,13 +204,20 @@ impl Driver {
         if !self.state.open_calls().is_empty() || self.state.claim().is_some() {
             return Ok(Reduced::Nothing);
         }
+        let mut has_asked = false;
         let finished = match self.reducing(cause, window, |reducer| reducer.begin()) {
             Begin::Stubs(reduction) => Ok(reduction),
             Begin::Cut if cause == ReductionCause::Asked => return Ok(Reduced::Nothing),
             Begin::Cut => self.reducing(cause, window, |reducer| reducer.finish(None)),
             Begin::SumUp { worth_asking } => {
-                let is_worth_asking = (worth_asking || cause == ReductionCause::Asked) && self.model.sums_up();
-                let asked = match is_worth_asking {
+                has_asked = self.model.sums_up()
+                    && match cause {
+                        // Once before each request: then that is made, with what the harness can do.
+                        ReductionCause::Full => worth_asking && self.room.summed_up_for != Some(self.state.turn() + 1),
+                        ReductionCause::Refused => worth_asking,
+                        ReductionCause::Asked => true,
+                    };
+                let asked = match has_asked {
                     true => self.ask_for_summary(cause, window).await?,
                     false => Asked::Nothing,
                 };
@@ -208,6 +229,9 @@ impl Driver {
                 self.reducing(cause, window, |reducer| reducer.finish(Some(&summary)))
             }
         };
+        if has_asked {
+            self.room.summed_up_for = Some(self.state.turn() + 1);
+        }
         let reduction = match finished {
             Ok(reduction) => reduction,
             Err(_) if cause == ReductionCause::Asked => return Ok(Reduced::Nothing),
@@ -248,6 +272,7 @@ impl Driver {
             let Some(messages) = self.reducing(cause, window, |reducer| reducer.asked(nth, &instruction)) else {
                 continue;
             };
+            self.choose_model()?;
             let request = Request { messages, tools: Arc::clone(&self.tools), purpose: Purpose::Summary };
             self.note_request(self.state.turn(), &request)?;
             self.commit_meanwhile().await?;
@@ -305,7 +330,7 @@ impl Driver {
         let sent = self.room.sent.take();
         let Some(usage) = answer.usage else { return Ok(()) };
         self.room.taken = None;
-        let size = sent.unwrap_or_else(|| Size { bytes: bytes_of(request), tokens: None });
+        let size = sent.unwrap_or_else(|| Size { bytes: self.room.bytes(request), tokens: None });
         match self.room.gauge.report(size, usage.input_tokens) {
             None => Ok(()),
             Some(shortfall) => {
@@ -332,19 +357,16 @@ impl Driver {
     }
 }
 
-/// Bytes of all that is in a request, marks of its form left aside.
-fn bytes_of(request: &Request) -> u64 {
-    let message = |message: &Message| match message {
+/// Bytes of a message.
+fn bytes_of(message: &Message) -> usize {
+    match message {
         Message::System(text) | Message::User(text) => text.len(),
         Message::Tool { call_id, text } => call_id.len() + text.len(),
         Message::Assistant { text, calls, opaque } => {
             let calls = calls.iter().map(|call| call.id.len() + call.name.len() + call.arguments.len());
             text.len() + calls.sum::<usize>() + opaque.as_ref().map_or(0, |opaque| opaque.to_string().len())
         }
-    };
-    let tool = |tool: &ToolSpec| tool.name.len() + tool.description.len() + tool.parameters.to_string().len();
-    let bytes = request.messages.iter().map(message).sum::<usize>() + request.tools.iter().map(tool).sum::<usize>();
-    bytes as u64
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "tokens of a request are far below 2^52")]

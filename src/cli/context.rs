@@ -15,12 +15,9 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::context::{History, Meter, Part, Situation, Window, shares};
 use crate::domain::{Entry, Event, ExitReason, Reduction, Usage};
 use crate::journal::{Order, PostError, Reader, RunDir, post_order};
-use crate::model::{Gauge, Message, SCRIPT_PREFIX, Size, Tokens, ToolSpec, known_window};
+use crate::model::{Gauge, Message, Size, Tokens, ToolSpec};
 use crate::report::{visible_json, visible_line};
 use crate::tools::Registry;
-
-/// The window of a model that nobody knows anything of.
-const USUAL_WINDOW: u64 = 128_000;
 
 /// Runs `agent context`.
 pub(super) fn run(args: &ContextArgs, place: &Place, out: &mut dyn Write) -> Result<ExitReason, Failure> {
@@ -154,7 +151,7 @@ impl Seen {
             _ => None,
         });
         Ok(Self {
-            window: window_of(&folded, &model),
+            window: Window::of(&model, folded.state.spec().window_tokens, &folded.history).map(|window| window.tokens),
             model,
             estimate,
             parts,
@@ -261,13 +258,6 @@ fn last_report(entries: &[Entry]) -> Option<(u64, u32, Usage)> {
     })?;
     let is_it = |entry: &&Entry| matches!(&entry.event, Event::ModelRequested { turn: asked, .. } if *asked == turn);
     entries.iter().rev().find(is_it).map(|entry| (entry.seq, turn, usage))
-}
-
-/// What a person said, what the server has shown, or what is known of the model; None for a script.
-fn window_of(folded: &Folded, model: &str) -> Option<u64> {
-    let usual = || (!model.starts_with(SCRIPT_PREFIX)).then(|| known_window(model).unwrap_or(USUAL_WINDOW));
-    let said = folded.state.spec().window_tokens.or_else(usual);
-    [said, folded.history.shown_window()].into_iter().flatten().min()
 }
 
 fn steps_of(entries: &[Entry], history: &History) -> (u64, Option<u64>, u64) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::{History, Unit};
-use crate::model::{Message, ToolSpec};
+use crate::model::{Message, SCRIPT_PREFIX, ToolSpec, known_window};
 
 /// Most tokens that are kept for an answer.
 const MOST_RESERVE: u64 = 16_384;
@@ -19,6 +19,17 @@ pub struct Window {
 }
 
 impl Window {
+    /// That of a model that nobody knows anything of.
+    pub const USUAL: Self = Self { tokens: 128_000 };
+
+    /// The window of a run's model: what a person said, or what is known of the model, and no more than the server has
+    /// shown. None for a script that nobody said one for.
+    pub fn of(model: &str, said: Option<u64>, history: &History) -> Option<Self> {
+        let usual = || (!model.starts_with(SCRIPT_PREFIX)).then(|| known_window(model).unwrap_or(Self::USUAL.tokens));
+        let tokens = [said.or_else(usual), history.shown_window()].into_iter().flatten().min()?;
+        Some(Self { tokens })
+    }
+
     /// What a request may come to.
     pub fn usable(self) -> u64 {
         self.tokens - (self.tokens / 8).min(MOST_RESERVE)

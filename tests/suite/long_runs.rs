@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::checkpoints::checkpoint;
 use crate::goal::{finish, shell};
@@ -17,15 +18,15 @@ const STEPS: usize = 40;
 const SUMMARY: &str = "Goal: count.\nDone: some steps, all with exit 0.\nNext: the next step.";
 
 /// What the server counts: a token for four bytes, whatever they are.
-fn tokens(seen: &Seen) -> u64 {
+pub(crate) fn tokens(seen: &Seen) -> u64 {
     seen.raw.len() as u64 / 4
 }
 
-fn wants_summary(seen: &Seen) -> bool {
+pub(crate) fn wants_summary(seen: &Seen) -> bool {
     seen.body["tool_choice"] == "none"
 }
 
-fn overflow(tokens: u64, window: u64) -> Reply {
+pub(crate) fn overflow(tokens: u64, window: u64) -> Reply {
     let message = format!(
         "This model's maximum context length is {window} tokens. However, your messages resulted in {tokens} tokens."
     );
@@ -64,6 +65,10 @@ const COUNT: [&str; 6] = ["do", "count to the end", "--sandbox", "local", "--che
 
 fn count(stage: &Stage, server: &ModelServer, more: &[&str]) -> Ran {
     Ran::of(&stage.asking(server, &[&COUNT[..], more].concat()).output().unwrap())
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn messages(seen: &Seen) -> Vec<Value> {
@@ -284,4 +289,68 @@ fn a_script_goes_on_where_it_was_though_its_conversation_is_made_smaller() {
         assert!(!reductions.is_empty() && reductions.iter().all(|one| one["summary"]["by"] == by), "{reductions:?}");
         stage.verifies();
     }
+}
+
+/// A server with that window that counts, and answers a summary with what the closure makes of the count of them.
+fn counting(summary: impl Fn(usize) -> Reply + Send + 'static) -> ModelServer {
+    let (mut steps, mut summaries) = (0, 0);
+    ModelServer::replying(move |seen| {
+        if wants_summary(seen) {
+            summaries += 1;
+            return summary(summaries);
+        }
+        steps += 1;
+        step(steps).counted(tokens(seen))
+    })
+}
+
+#[test]
+fn another_model_takes_over_in_the_middle_of_a_summary() {
+    let stage = Stage::new();
+    let no_credit = |_| Reply::status(402).json(&json!({"error": {"message": "no", "code": "insufficient_quota"}}));
+    let first = counting(no_credit);
+    let mut nth = 0;
+    let second = ModelServer::replying(move |seen| {
+        if wants_summary(seen) {
+            return Reply::text(SUMMARY).counted(tokens(seen));
+        }
+        nth += 1;
+        let reply = if nth < 10 { shell(&format!("echo there {nth} >> steps")) } else { finish("counted") };
+        reply.counted(tokens(seen))
+    });
+    let there = format!("other@{}", second.base_url());
+    let args =
+        ["do", "x", "--sandbox", "local", "--check", "grep -q 'there 9' steps", "--window", "20000", "--fallback"];
+    let mut program = stage.asking(&first, &[&args[..], &[&there]].concat());
+    Ran::of(&program.output().unwrap()).exits_with(0);
+    let asked: Vec<bool> = first.requests().iter().map(wants_summary).collect();
+    assert_eq!(asked.iter().filter(|asked| **asked).count(), 1, "{asked:?}");
+    assert_eq!(asked.last(), Some(&true), "nothing more is sent there");
+    let requests = second.requests();
+    assert!(wants_summary(&requests[0]), "the other one is asked for the same");
+    let kinds: Vec<String> =
+        stage.events().iter().map(|event| event["type"].as_str().unwrap_or_default().to_owned()).collect();
+    let at = kinds.iter().position(|kind| kind == "summary_requested").unwrap();
+    let then = ["summary_requested", "model_switched", "summary_requested", "summary_answered", "conversation_reduced"];
+    assert_eq!(kinds[at..at + 5], then, "{kinds:?}");
+    assert_eq!(stage.events_of("model_requested").len() + 2, asked.len() + requests.len());
+    let reduction = &reductions(&stage)[0];
+    assert_eq!(reduction["summary"]["by"], "model", "{reduction}");
+    let asked = stage.events_of("summary_requested");
+    let hashes: Vec<String> = [first.requests().last().unwrap(), &requests[0]].map(|seen| hash(&seen.raw)).into();
+    assert_eq!(asked.iter().map(|event| event["sha256"].as_str().unwrap()).collect::<Vec<_>>(), hashes);
+    stage.verifies();
+}
+
+#[test]
+fn a_summary_that_spends_the_budget_is_the_last_request() {
+    let stage = Stage::new();
+    let server = counting(|_| Reply::text(SUMMARY).counted(2_000_000));
+    let ran = count(&stage, &server, &["--window", "20000", "--max-tokens", "2000000"]).exits_with(5);
+    let requests = server.requests();
+    assert!(wants_summary(requests.last().unwrap()), "nothing was asked after it");
+    assert_eq!(requests.iter().filter(|seen| wants_summary(seen)).count(), 1);
+    assert_eq!(reductions(&stage).len(), 1);
+    assert!(ran.stderr.contains("2000000 tokens was reached"), "{}", ran.stderr);
+    stage.verifies();
 }

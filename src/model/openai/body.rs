@@ -225,6 +225,8 @@ mod tests {
             ("{\"x\"", r#"{"malformed":"{\"x\""}"#),
             ("[1]", r#"{"malformed":"[1]"}"#),
             ("{\"x\":1e400}", r#"{"malformed":"{\"x\":1e400}"}"#),
+            ("{\"n\":9e1761988505848472}", r#"{"malformed":"{\"n\":9e1761988505848472}"}"#),
+            ("{\"n\":[-9e400]}", r#"{"malformed":"{\"n\":[-9e400]}"}"#),
         ] {
             assert_eq!(object_text(arguments), sent);
         }
