@@ -14,7 +14,7 @@
 //! | `journal` | domain clock telemetry | events on disk: chained, in order, by run; blobs; store of runs |
 //! | `report` | domain | events turned into what people and programs read: live, timeline, jsonl, markdown, cast |
 //! | `model` | domain clock | one trait and whoever answers: openai-compatible, scripted; retry; tokens; prices |
-//! | `recovery` | domain | pure: steps that go round in a circle |
+//! | `recovery` | domain | pure: what a failure comes from, failures that come again, steps that go round in a circle |
 //! | `policy` | domain | effect classes: what may be repeated, what must be asked, what deserves a checkpoint first |
 //! | `guest` | domain process | the supervisor inside the box: PTYs, logs, exits; its wire protocol |
 //! | `sandbox` | domain process guest | the box: docker/podman, local namespaces, host |

@@ -1,4 +1,5 @@
-//! What a run can learn from how it has gone so far. Pure: folds over its entries, no clock, no I/O, no model.
+//! What a run can learn from how it has gone so far: what failures come from, whether they came before, whether its steps
+//! go round in a circle. Pure: no clock, no I/O, no model.
 
 mod circles;
 mod classify;
