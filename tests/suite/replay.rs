@@ -313,7 +313,7 @@ fn verify_names_what_is_wrong_and_exits_3() {
     let run = record(dir.path());
     let (result, text) = agent(dir.path(), &["verify", "last"]);
     assert_eq!(result, Ok(ExitReason::Done));
-    assert!(text.starts_with("verified: ") && text.contains("entries    50 ("), "{text}");
+    assert!(text.starts_with("verified: ") && text.contains("entries    51 ("), "{text}");
     let journal = fs::read_to_string(run.journal()).unwrap();
     fs::write(run.journal(), journal.replace("Use awk only", "Use sed only")).unwrap();
     let (result, text) = agent(dir.path(), &["verify", "last"]);

@@ -124,6 +124,7 @@ fn becoming_smaller(blobs: &Blobs, requests: &mut Requests) -> Vec<Event> {
         Event::SummaryFailed { why: "it called a tool instead".into() },
         Event::ModelSwitched { from: "some-model".into(), to: "other-model".into(), why: "overloaded for 1 h".into() },
         Event::ConversationReduced { reduction: reduction() },
+        Event::LimitsRaised { asked: AskedNew { max_turns: Some(400), ..AskedNew::default() } },
     ]
 }
 
