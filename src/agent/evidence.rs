@@ -38,7 +38,7 @@ impl Driver {
         let (facts, output) = outcome.text.split_once('\n').unwrap_or((&outcome.text, ""));
         let evidence = Evidence { command, exit: Some(exit), output, oom_kills, forks_denied: 0 };
         let Some(failure) = Classifier::builtin().classify(&evidence) else { return outcome };
-        let text = match self.state.failures().words(&failure) {
+        let text = match self.state.failures().words(&failure, output) {
             Some(words) if output.is_empty() => format!("{facts}\n{words}"),
             Some(words) => format!("{facts}\n{words}\n{output}"),
             None => outcome.text.clone(),

@@ -27,8 +27,9 @@ impl Failures {
         self.seen.get(&failure.fingerprint).copied().unwrap_or(0)
     }
 
-    /// The line that tells the model of a failure; None where there is nothing to tell beyond the exit code.
-    pub fn words(&self, failure: &Failure) -> Option<String> {
+    /// The line that tells the model of a failure, without the evidence where `output` shows it; None where there is nothing
+    /// to tell beyond the exit code.
+    pub fn words(&self, failure: &Failure, output: &str) -> Option<String> {
         let before = self.before(failure);
         if failure.class == FailureClass::Unknown && before == 0 {
             return None;
@@ -59,7 +60,11 @@ impl Failures {
             1 => " · the same failure came once before".to_owned(),
             before => format!(" · the same failure came {before} times before"),
         };
-        Some(format!("{LABEL}{} · {} · {advice}{before}]", failure.class, failure.evidence))
+        let evidence = match output.contains(&failure.evidence) {
+            true => String::new(),
+            false => format!(" · {}", failure.evidence),
+        };
+        Some(format!("{LABEL}{}{evidence} · {advice}{before}]", failure.class))
     }
 }
 
@@ -76,14 +81,16 @@ mod tests {
     fn a_failure_that_came_before_is_told_as_such() {
         let mut failures = Failures::default();
         let first = failure(FailureClass::Network, "a");
-        assert_eq!(failures.words(&first).unwrap(), "[failure: network · curl: (7) refused · may pass by itself]");
+        let words = |output: &str| failures.words(&first, output).unwrap();
+        assert_eq!(words(""), "[failure: network · curl: (7) refused · may pass by itself]");
+        assert_eq!(words("curl: (7) refused\n"), "[failure: network · may pass by itself]");
         for seq in 0..2 {
             let outcome = Outcome { failure: Some(Box::new(first.clone())), ..Outcome::words(Status::Failed, "x") };
             let event = Event::ToolEnded { call_id: format!("c{seq}"), outcome };
             failures.apply(&Entry { seq, time: jiff::Timestamp::UNIX_EPOCH, event });
         }
-        assert!(failures.words(&first).unwrap().ends_with("· the same failure came 2 times before]"));
+        assert!(failures.words(&first, "").unwrap().ends_with("· the same failure came 2 times before]"));
         assert_eq!(failures.before(&failure(FailureClass::Network, "b")), 0);
-        assert_eq!(failures.words(&failure(FailureClass::Unknown, "b")), None);
+        assert_eq!(failures.words(&failure(FailureClass::Unknown, "b"), ""), None);
     }
 }
