@@ -138,11 +138,13 @@ async fn a_prompt_that_outgrows_its_window_is_known_as_that_with_the_window_s_si
 }
 
 #[test]
-#[ignore = "takes minutes: `cargo nextest run --run-ignored only sixty`"]
+#[ignore = "takes minutes: `cargo nextest run --profile soak --run-ignored only --no-capture sixty`"]
+#[expect(clippy::print_stderr, reason = "the share is for whoever asked for it")]
 fn over_sixty_turns_nearly_all_of_each_prompt_is_cached() {
     let Some(server) = Llama::start(1 << 17) else { return };
     let usage = runs_to_its_limit(&Stage::new(), &server.base_url(), "chat", 60);
     let share = cached_share(&usage);
+    eprintln!("{:.2} % of the prompts came from the server's cache", share * 100.0);
     assert!(share >= 0.95, "{share}: {usage:?}");
 }
 
