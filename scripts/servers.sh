@@ -4,7 +4,7 @@
 # own, with a small model of nonsense; the types of the `openai` Python package, for what is sent. Idempotent: what is
 # there in the right version is left alone. The tests start and stop the servers themselves.
 #
-#   scripts/servers.sh [--litellm]     --litellm: the LiteLLM proxy too (0.75 GB), for the tests that are ignored otherwise
+#   scripts/servers.sh [--small]     --small: without the LiteLLM proxy, which takes 0.75 GB; its test says so then
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/debian.sh
@@ -86,5 +86,5 @@ has python3 || install_packages python3
 install_aimock
 install_llama
 install_python openai
-[ "${1:-}" != --litellm ] || install_python litellm
+[ "${1:-}" = --small ] || install_python litellm
 say "model servers: ready"

@@ -1,4 +1,4 @@
-//! The LiteLLM proxy in front of another server, as installed by `scripts/servers.sh --litellm`.
+//! The LiteLLM proxy in front of another server, as installed by `scripts/servers.sh`.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -19,7 +19,7 @@ impl Proxy {
     /// Where it is not installed or does not come up.
     pub(crate) fn start(base_url: &str) -> Self {
         let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers/litellm/bin");
-        assert!(venv.join("litellm").exists(), "LiteLLM is not installed: run scripts/servers.sh --litellm");
+        assert!(venv.join("litellm").exists(), "LiteLLM is not installed: run scripts/servers.sh");
         let config = tempfile::tempdir().unwrap();
         let models = format!(
             "model_list:\n  - model_name: small\n    litellm_params:\n      model: openai/small\n      \
@@ -33,6 +33,8 @@ impl Proxy {
             .env_clear()
             .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", venv.display()))
             .env("HOME", config.path())
+            // It refuses to start without a key of its own, even on loopback.
+            .env("LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY", "true")
             // It would fetch its table of prices.
             .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
             .stdin(Stdio::null())

@@ -149,7 +149,6 @@ fn over_sixty_turns_nearly_all_of_each_prompt_is_cached() {
 }
 
 #[test]
-#[ignore = "needs the LiteLLM proxy: `scripts/servers.sh --litellm`"]
 fn a_run_goes_through_the_litellm_proxy_over_both_apis() {
     let Some(server) = Llama::start(65_536) else { return };
     let proxy = crate::litellm::Proxy::start(&server.base_url());
