@@ -409,10 +409,7 @@ impl Driver {
             self.note(Event::Noticed { kind: NoticeKind::BudgetNear, text })?;
         }
         self.choose_model()?;
-        if !self.make_room(turn).await? {
-            return Ok(());
-        }
-        let request = self.request(Purpose::Turn);
+        let Some(request) = self.make_room(turn).await? else { return Ok(()) };
         self.note_request(turn, &request)?;
         self.commit_meanwhile().await?;
         match self.answer(turn, &request, None).await? {

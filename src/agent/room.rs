@@ -103,36 +103,36 @@ impl Driver {
         Window::of(self.state.model(), self.state.spec().window_tokens, &self.history)
     }
 
-    /// Makes sure that the next request fits. False where something else comes first.
-    pub(super) async fn make_room(&mut self, turn: u32) -> Result<bool, Trouble> {
+    /// The next request, which fits. None where something else comes first.
+    pub(super) async fn make_room(&mut self, turn: u32) -> Result<Option<Request>, Trouble> {
         if self.room.model != self.state.model() {
             let summed_up_for = self.room.summed_up_for;
             self.room = Room { summed_up_for, ..Room::new(self.state.model(), &self.tools) };
         }
-        let Some(window) = self.window() else { return Ok(true) };
-        let trigger = window.trigger(self.history.reduced_to());
         let request = self.request(Purpose::Turn);
+        let Some(window) = self.window() else { return Ok(Some(request)) };
+        let trigger = window.trigger(self.history.reduced_to());
         let (bytes, messages) = (self.room.bytes(&request), request.messages.len() as u64);
         // Counting takes time and memory: not as long as it can be told without.
         if self.room.gauge.at_most(bytes, messages) <= trigger {
-            return Ok(true);
+            return Ok(Some(request));
         }
         let size = self.room.size(&request);
         if self.room.estimate(size) <= trigger {
             self.room.sent = Some(size);
-            return Ok(true);
+            return Ok(Some(request));
         }
         let summed_up_for = self.room.summed_up_for;
         match self.reduce(ReductionCause::Full).await? {
             // A summary has its price, and maybe another model answers by now: both are looked at before the request.
-            Reduced::Done(_) if self.room.summed_up_for != summed_up_for => Ok(false),
-            Reduced::NoRoom(_) if self.room.model != self.state.model() => Ok(false),
-            Reduced::Done(_) | Reduced::Nothing => Ok(true),
-            Reduced::Interrupted => Ok(false),
+            Reduced::Done(_) if self.room.summed_up_for != summed_up_for => Ok(None),
+            Reduced::NoRoom(_) if self.room.model != self.state.model() => Ok(None),
+            Reduced::Done(_) | Reduced::Nothing => Ok(Some(self.request(Purpose::Turn))),
+            Reduced::Interrupted => Ok(None),
             Reduced::NoRoom(no_room) => {
                 let trouble = self.no_room(no_room);
                 self.fail(turn, trouble)?;
-                Ok(false)
+                Ok(None)
             }
         }
     }
