@@ -137,38 +137,7 @@ impl Past {
                 self.collected.insert(path.clone(), stored.clone());
             }
             Event::RunEnded { reason, why, .. } => self.end = Some((*reason, why.clone())),
-            Event::RunStarted { .. }
-            | Event::BoxClosed { removed: false, .. }
-            | Event::CheckpointTaken { .. }
-            | Event::CheckpointDeleted { .. }
-            | Event::UserSaid { mail: None, .. }
-            | Event::HarnessSaid { .. }
-            | Event::ModelRequested { .. }
-            | Event::ModelDelayed { .. }
-            | Event::ModelFailed { .. }
-            | Event::FinishClaimed { .. }
-            | Event::CheckStarted { .. }
-            | Event::CheckEnded { .. }
-            | Event::TurnInterrupted { .. }
-            | Event::StopAsked { .. }
-            | Event::ArtifactRefused { .. }
-            | Event::JobStarted { .. }
-            | Event::JobNoted { .. }
-            | Event::JobEnded { .. }
-            | Event::Waited { .. }
-            | Event::PersonTyped { .. }
-            | Event::BoxMeasured { .. }
-            | Event::Noticed { .. }
-            | Event::SidecarStarted { .. }
-            | Event::SidecarStopped { .. }
-            | Event::ImageSaved { .. }
-            | Event::ModelSwitched { .. }
-            | Event::LimitsRaised { .. }
-            | Event::SummaryRequested { .. }
-            | Event::SummaryAnswered { .. }
-            | Event::SummaryFailed { .. }
-            | Event::ConversationReduced { .. }
-            | Event::Other(_) => {}
+            _ => {}
         }
         self.fold(entry);
         self.last = entry.time;

@@ -317,32 +317,7 @@ impl State {
                     self.floor = Floor::Model;
                 }
             }
-            Event::RunStarted { .. }
-            | Event::BoxOpened { .. }
-            | Event::BoxClosed { .. }
-            | Event::SessionOpened { .. }
-            | Event::ModelDelayed { .. }
-            | Event::CheckStarted { .. }
-            | Event::ArtifactCollected { .. }
-            | Event::ArtifactRefused { .. }
-            | Event::JobStarted { .. }
-            | Event::JobNoted { .. }
-            | Event::JobEnded { .. }
-            | Event::Waited { .. }
-            | Event::PersonTyped { .. }
-            | Event::SessionClosed { .. }
-            | Event::BoxMeasured { .. }
-            | Event::Noticed { .. }
-            | Event::CheckpointTaken { .. }
-            | Event::CheckpointRestored { .. }
-            | Event::CheckpointDeleted { .. }
-            | Event::SidecarStarted { .. }
-            | Event::SidecarStopped { .. }
-            | Event::ImageSaved { .. }
-            | Event::ModelSwitched { .. }
-            | Event::SummaryFailed { .. }
-            | Event::ConversationReduced { .. }
-            | Event::Other(_) => {}
+            _ => {}
         }
     }
 

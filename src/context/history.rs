@@ -125,39 +125,7 @@ impl History {
             Event::TurnInterrupted { .. } => self.interrupted = true,
             Event::ModelSwitched { .. } => self.shown_window = None,
             Event::ConversationReduced { reduction } => self.reduce(reduction),
-            Event::BoxOpened { .. }
-            | Event::BoxClosed { .. }
-            | Event::SessionOpened { .. }
-            | Event::ModelDelayed { .. }
-            | Event::ModelFailed { .. }
-            | Event::ToolStarted { .. }
-            | Event::FinishClaimed { .. }
-            | Event::CheckStarted { .. }
-            | Event::CheckEnded { .. }
-            | Event::StopAsked { .. }
-            | Event::ArtifactCollected { .. }
-            | Event::ArtifactRefused { .. }
-            | Event::RunEnded { .. }
-            | Event::JobStarted { .. }
-            | Event::JobNoted { .. }
-            | Event::JobEnded { .. }
-            | Event::Waited { .. }
-            | Event::PersonTyped { .. }
-            | Event::SessionClosed { .. }
-            | Event::BoxMeasured { .. }
-            | Event::Noticed { .. }
-            | Event::CheckpointTaken { .. }
-            | Event::RestoreStarted { .. }
-            | Event::CheckpointRestored { .. }
-            | Event::CheckpointDeleted { .. }
-            | Event::SidecarStarted { .. }
-            | Event::SidecarStopped { .. }
-            | Event::ImageSaved { .. }
-            | Event::LimitsRaised { .. }
-            | Event::SummaryRequested { .. }
-            | Event::SummaryAnswered { .. }
-            | Event::SummaryFailed { .. }
-            | Event::Other(_) => {}
+            _ => {}
         }
     }
 

@@ -71,43 +71,7 @@ impl Checkpoints {
                 self.changed = false;
             }
             Event::PersonTyped { .. } => self.changed = true,
-            Event::JobStarted { .. }
-            | Event::RunStarted { .. }
-            | Event::BoxOpened { .. }
-            | Event::BoxClosed { .. }
-            | Event::SessionOpened { .. }
-            | Event::UserSaid { .. }
-            | Event::HarnessSaid { .. }
-            | Event::ModelRequested { .. }
-            | Event::ModelDelayed { .. }
-            | Event::ModelAnswered { .. }
-            | Event::ModelFailed { .. }
-            | Event::JobNoted { .. }
-            | Event::JobEnded { .. }
-            | Event::Waited { .. }
-            | Event::SessionClosed { .. }
-            | Event::BoxMeasured { .. }
-            | Event::Noticed { .. }
-            | Event::RunResumed { .. }
-            | Event::RunForked { .. }
-            | Event::SidecarStarted { .. }
-            | Event::SidecarStopped { .. }
-            | Event::ImageSaved { .. }
-            | Event::ModelSwitched { .. }
-            | Event::LimitsRaised { .. }
-            | Event::SummaryRequested { .. }
-            | Event::SummaryAnswered { .. }
-            | Event::SummaryFailed { .. }
-            | Event::ConversationReduced { .. }
-            | Event::FinishClaimed { .. }
-            | Event::CheckStarted { .. }
-            | Event::CheckEnded { .. }
-            | Event::TurnInterrupted { .. }
-            | Event::StopAsked { .. }
-            | Event::ArtifactCollected { .. }
-            | Event::ArtifactRefused { .. }
-            | Event::RunEnded { .. }
-            | Event::Other(_) => {}
+            _ => {}
         }
     }
 

@@ -77,42 +77,7 @@ impl Jobs {
             Event::BoxClosed { removed: true, .. } | Event::RestoreStarted { .. } | Event::RunForked { .. } => {
                 self.end_with_box();
             }
-            Event::RunStarted { .. }
-            | Event::BoxOpened { .. }
-            | Event::BoxClosed { removed: false, .. }
-            | Event::SessionOpened { .. }
-            | Event::UserSaid { .. }
-            | Event::HarnessSaid { .. }
-            | Event::ModelDelayed { .. }
-            | Event::ModelAnswered { .. }
-            | Event::ModelFailed { .. }
-            | Event::Waited { .. }
-            | Event::PersonTyped { .. }
-            | Event::SessionClosed { .. }
-            | Event::BoxMeasured { .. }
-            | Event::Noticed { .. }
-            | Event::FinishClaimed { .. }
-            | Event::CheckStarted { .. }
-            | Event::CheckEnded { .. }
-            | Event::TurnInterrupted { .. }
-            | Event::StopAsked { .. }
-            | Event::ArtifactCollected { .. }
-            | Event::ArtifactRefused { .. }
-            | Event::RunEnded { .. }
-            | Event::RunResumed { .. }
-            | Event::CheckpointTaken { .. }
-            | Event::CheckpointRestored { .. }
-            | Event::CheckpointDeleted { .. }
-            | Event::SidecarStarted { .. }
-            | Event::SidecarStopped { .. }
-            | Event::ImageSaved { .. }
-            | Event::ModelSwitched { .. }
-            | Event::LimitsRaised { .. }
-            | Event::SummaryRequested { .. }
-            | Event::SummaryAnswered { .. }
-            | Event::SummaryFailed { .. }
-            | Event::ConversationReduced { .. }
-            | Event::Other(_) => {}
+            _ => {}
         }
     }
 

@@ -313,47 +313,7 @@ impl Syncer {
 pub fn must_sync(event: &Event) -> bool {
     match event {
         Event::ModelRequested { .. } | Event::SummaryRequested { .. } | Event::ModelDelayed { .. } => false,
-        Event::RunStarted { .. }
-        | Event::BoxOpened { .. }
-        | Event::BoxClosed { .. }
-        | Event::SessionOpened { .. }
-        | Event::UserSaid { .. }
-        | Event::HarnessSaid { .. }
-        | Event::ModelAnswered { .. }
-        | Event::ModelFailed { .. }
-        | Event::ToolStarted { .. }
-        | Event::ToolEnded { .. }
-        | Event::FinishClaimed { .. }
-        | Event::CheckStarted { .. }
-        | Event::CheckEnded { .. }
-        | Event::TurnInterrupted { .. }
-        | Event::ArtifactCollected { .. }
-        | Event::ArtifactRefused { .. }
-        | Event::StopAsked { .. }
-        | Event::RunEnded { .. }
-        | Event::JobStarted { .. }
-        | Event::JobNoted { .. }
-        | Event::JobEnded { .. }
-        | Event::Waited { .. }
-        | Event::PersonTyped { .. }
-        | Event::SessionClosed { .. }
-        | Event::BoxMeasured { .. }
-        | Event::Noticed { .. }
-        | Event::RunResumed { .. }
-        | Event::RunForked { .. }
-        | Event::CheckpointTaken { .. }
-        | Event::RestoreStarted { .. }
-        | Event::CheckpointRestored { .. }
-        | Event::CheckpointDeleted { .. }
-        | Event::SidecarStarted { .. }
-        | Event::SidecarStopped { .. }
-        | Event::ImageSaved { .. }
-        | Event::ModelSwitched { .. }
-        | Event::LimitsRaised { .. }
-        | Event::SummaryAnswered { .. }
-        | Event::SummaryFailed { .. }
-        | Event::ConversationReduced { .. }
-        | Event::Other(_) => true,
+        _ => true,
     }
 }
 

@@ -222,38 +222,7 @@ impl Proof {
             Event::CheckpointDeleted { checkpoint } => drop(self.checkpoints.remove(checkpoint)),
             Event::ToolEnded { outcome, .. } => self.logs.extend(outcome.output.as_ref().map(|o| o.log.clone())),
             Event::CheckEnded { result } => self.logs.extend(result.outcome.output.as_ref().map(|o| o.log.clone())),
-            Event::BoxOpened { .. }
-            | Event::BoxClosed { .. }
-            | Event::UserSaid { .. }
-            | Event::HarnessSaid { .. }
-            | Event::ModelDelayed { .. }
-            | Event::ModelFailed { .. }
-            | Event::ToolStarted { .. }
-            | Event::FinishClaimed { .. }
-            | Event::CheckStarted { .. }
-            | Event::TurnInterrupted { .. }
-            | Event::StopAsked { .. }
-            | Event::ArtifactRefused { .. }
-            | Event::RunEnded { .. }
-            | Event::JobStarted { .. }
-            | Event::JobNoted { .. }
-            | Event::JobEnded { .. }
-            | Event::Waited { .. }
-            | Event::PersonTyped { .. }
-            | Event::SessionClosed { .. }
-            | Event::BoxMeasured { .. }
-            | Event::Noticed { .. }
-            | Event::RunResumed { .. }
-            | Event::RestoreStarted { .. }
-            | Event::CheckpointRestored { .. }
-            | Event::SidecarStarted { .. }
-            | Event::SidecarStopped { .. }
-            | Event::ImageSaved { .. }
-            | Event::ModelSwitched { .. }
-            | Event::LimitsRaised { .. }
-            | Event::SummaryFailed { .. }
-            | Event::ConversationReduced { .. }
-            | Event::Other(_) => {}
+            _ => {}
         }
     }
 

@@ -115,33 +115,7 @@ impl<'e> Report<'e> {
             }
             Event::ConversationReduced { reduction } => self.noticed.push(format!("context: {}", reduction.words())),
             Event::StopAsked { why, .. } => self.troubles.push(format!("asked to stop: {}", plain(why))),
-            Event::RunStarted { .. }
-            | Event::BoxClosed { .. }
-            | Event::SessionOpened { .. }
-            | Event::UserSaid { .. }
-            | Event::HarnessSaid { .. }
-            | Event::ModelAnswered { .. }
-            | Event::FinishClaimed { .. }
-            | Event::CheckStarted { .. }
-            | Event::TurnInterrupted { .. }
-            | Event::RunEnded { .. }
-            | Event::JobStarted { .. }
-            | Event::JobNoted { .. }
-            | Event::JobEnded { .. }
-            | Event::SessionClosed { .. }
-            | Event::BoxMeasured { .. }
-            | Event::RunForked { .. }
-            | Event::CheckpointTaken { .. }
-            | Event::RestoreStarted { .. }
-            | Event::CheckpointRestored { .. }
-            | Event::CheckpointDeleted { .. }
-            | Event::SidecarStarted { .. }
-            | Event::SidecarStopped { .. }
-            | Event::ImageSaved { .. }
-            | Event::SummaryRequested { .. }
-            | Event::SummaryAnswered { .. }
-            | Event::SummaryFailed { .. }
-            | Event::Other(_) => {}
+            _ => {}
         }
     }
 

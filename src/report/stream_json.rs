@@ -205,21 +205,7 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
                 self.line("model_switched", at(entry, json!({ "from": from, "to": to, "why": why })));
             }
             Event::ConversationReduced { reduction } => self.line("context", at(entry, json!(reduction))),
-            Event::SummaryRequested { .. }
-            | Event::SummaryAnswered { .. }
-            | Event::SummaryFailed { .. }
-            | Event::BoxOpened { .. }
-            | Event::BoxClosed { .. }
-            | Event::SessionOpened { .. }
-            | Event::ModelRequested { .. }
-            | Event::ModelDelayed { .. }
-            | Event::FinishClaimed { .. }
-            | Event::CheckStarted { .. }
-            | Event::TurnInterrupted { .. }
-            | Event::ArtifactRefused { .. }
-            | Event::RunEnded { .. }
-            | Event::RestoreStarted { .. }
-            | Event::Other(_) => {}
+            _ => {}
         }
     }
 

@@ -138,34 +138,7 @@ impl Totals {
                 let (why, answer) = (why.clone(), answer.clone());
                 self.end = Some(End { verdict: *verdict, reason: *reason, why, answer });
             }
-            Event::BoxOpened { .. }
-            | Event::BoxClosed { .. }
-            | Event::SessionOpened { .. }
-            | Event::UserSaid { .. }
-            | Event::HarnessSaid { .. }
-            | Event::ModelFailed { .. }
-            | Event::ToolStarted { .. }
-            | Event::FinishClaimed { .. }
-            | Event::CheckStarted { .. }
-            | Event::TurnInterrupted { .. }
-            | Event::StopAsked { .. }
-            | Event::ArtifactRefused { .. }
-            | Event::JobStarted { .. }
-            | Event::JobNoted { .. }
-            | Event::JobEnded { .. }
-            | Event::PersonTyped { .. }
-            | Event::SessionClosed { .. }
-            | Event::Noticed { .. }
-            | Event::RestoreStarted { .. }
-            | Event::CheckpointRestored { .. }
-            | Event::CheckpointDeleted { .. }
-            | Event::SidecarStarted { .. }
-            | Event::SidecarStopped { .. }
-            | Event::ImageSaved { .. }
-            | Event::ModelSwitched { .. }
-            | Event::SummaryFailed { .. }
-            | Event::ConversationReduced { .. }
-            | Event::Other(_) => {}
+            _ => {}
         }
     }
 

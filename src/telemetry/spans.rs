@@ -277,36 +277,7 @@ impl Observer for Spans {
                 }
             }
             Event::RunEnded { verdict, reason, .. } => self.over(*verdict, *reason),
-            Event::RunStarted { .. }
-            | Event::BoxOpened { .. }
-            | Event::BoxClosed { .. }
-            | Event::SessionOpened { .. }
-            | Event::UserSaid { .. }
-            | Event::HarnessSaid { .. }
-            | Event::FinishClaimed { .. }
-            | Event::StopAsked { .. }
-            | Event::ArtifactCollected { .. }
-            | Event::ArtifactRefused { .. }
-            | Event::JobStarted { .. }
-            | Event::JobNoted { .. }
-            | Event::JobEnded { .. }
-            | Event::Waited { .. }
-            | Event::PersonTyped { .. }
-            | Event::SessionClosed { .. }
-            | Event::BoxMeasured { .. }
-            | Event::Noticed { .. }
-            | Event::RunResumed { .. }
-            | Event::RunForked { .. }
-            | Event::LimitsRaised { .. }
-            | Event::CheckpointTaken { .. }
-            | Event::RestoreStarted { .. }
-            | Event::CheckpointRestored { .. }
-            | Event::CheckpointDeleted { .. }
-            | Event::SidecarStarted { .. }
-            | Event::SidecarStopped { .. }
-            | Event::ImageSaved { .. }
-            | Event::ConversationReduced { .. }
-            | Event::Other(_) => {}
+            _ => {}
         }
     }
 
