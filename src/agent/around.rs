@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::person::{Grant, Limit, Person, Word};
+use super::person::{Grant, Heard, Limit, Person, Word};
 use crate::clock::Clock;
-use crate::domain::{Event, ExitReason, RunSpec, duration_words};
+use crate::domain::{Event, ExitReason, Question, RunSpec, duration_words};
 pub(super) use crate::journal::Order;
 use crate::journal::{Inbox, Mail};
 use crate::tools::Workbench;
@@ -84,6 +84,18 @@ impl Around {
             mail = next_mail(inbox) => sorted(mail, orders),
             event = news(bench) => Happening::News(Box::new(event)),
         }
+    }
+
+    /// As [`Around::next`], while the person is asked something.
+    pub(super) async fn next_answer(&mut self, question: &Question) -> Result<Heard, Happening> {
+        let Self { person, inbox, orders, bench, limit } = self;
+        Err(tokio::select! {
+            biased;
+            heard = person.answers(question) => return Ok(heard),
+            () = limit.over() => Happening::TimeOver,
+            mail = next_mail(inbox) => sorted(mail, orders),
+            event = news(bench) => Happening::News(Box::new(event)),
+        })
     }
 
     /// Asks the person for more at a limit, as long as the run has time.

@@ -1,7 +1,7 @@
 //! What the model is told of its claim to be done.
 
 use crate::context::Prompt;
-use crate::domain::{CheckResult, JobRecord, Outcome, Status};
+use crate::domain::{Check, CheckResult, JobRecord, Outcome, Status};
 
 use super::state::{MAX_CHECK_ROUNDS, State};
 
@@ -52,6 +52,6 @@ pub(super) fn ending_jobs(state: &State) -> String {
     ending.map(named).collect::<Vec<_>>().join(", ")
 }
 
-fn in_words(result: &CheckResult, checks: &[String]) -> String {
+fn in_words(result: &CheckResult, checks: &[Check]) -> String {
     format!("\n$ {}\n{}", checks[result.check], result.outcome.text)
 }

@@ -237,6 +237,11 @@ impl Driver {
         match self.state.next() {
             Step::AskModel { turn } => self.ask(turn).await?,
             Step::RunCalls(calls) => self.run_calls(&calls).await?,
+            Step::AnswerCall { call_id, outcome } => {
+                self.note(Event::ToolEnded { call_id, outcome: *outcome })?;
+            }
+            Step::Ask(question) => self.put(*question)?,
+            Step::AwaitAnswer(question) => self.await_answer(question).await?,
             Step::RunCheck { check, round } => self.run_check(check, round).await?,
             Step::AnswerClaim { call_id, accepted } => {
                 let outcome = match accepted && self.has_mail() {

@@ -1,12 +1,14 @@
 //! The loop: decide, act, note.
 
 mod around;
+mod asking;
 mod boxes;
 mod checkpoints;
 mod claim;
 mod delay;
 mod driver;
 mod evidence;
+mod gate;
 mod more;
 mod parting;
 mod past;
@@ -22,7 +24,7 @@ mod work;
 
 pub use boxes::{Boxes, FoundBench, Opening};
 pub use driver::{Driver, Finished, Parts};
-pub use person::{Grant, Limit, Person, Word};
+pub use person::{Grant, Heard, Limit, Person, Word};
 pub use resume::{Asks, Doubt, Resume};
 pub use room::Reduced;
 pub use state::{Ending, MAX_CHECK_ROUNDS, State, Step};

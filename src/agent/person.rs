@@ -1,6 +1,6 @@
 //! The person beside the run: who may interrupt it, speak to it, or end it.
 
-use crate::domain::{ExitReason, NoticeKind};
+use crate::domain::{ExitReason, NoticeKind, Question, Reply};
 
 /// What a person does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,17 @@ pub enum Grant {
     Word(Word),
 }
 
+/// What comes of asking a person.
+#[derive(Debug)]
+pub enum Heard {
+    /// An answer.
+    Reply(Reply),
+    /// Nobody is there to be asked.
+    Nobody,
+    /// Something else that the person does.
+    Word(Word),
+}
+
 /// A person, or what stands for one where nobody is there.
 #[async_trait::async_trait]
 pub trait Person: Send {
@@ -59,5 +70,10 @@ pub trait Person: Send {
     /// A limit was reached, as `why` says: resolves to how much more the run may take. Nothing where nobody is asked.
     async fn grants(&mut self, _limit: Limit, _why: &str) -> Grant {
         Grant::Nothing
+    }
+
+    /// Asks the person: resolves to the answer. May be dropped and called again with the same question.
+    async fn answers(&mut self, _question: &Question) -> Heard {
+        Heard::Nobody
     }
 }

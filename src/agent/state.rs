@@ -6,7 +6,7 @@ use super::claim;
 use super::person::Limit;
 use crate::domain::{
     Answering, BoxReturn, CheckResult, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs, NoticeKind, Outcome,
-    RunMode, RunSpec, Spent, Status, ToolCall, Verdict,
+    Question, QuestionId, Questions, RunMode, RunSpec, Spent, Status, ToolCall, Verdict,
 };
 use crate::recovery::{Circles, Failures};
 
@@ -29,6 +29,17 @@ pub enum Step {
     },
     /// Run these calls and note an outcome for each, in this order.
     RunCalls(Vec<ToolCall>),
+    /// Give a call this outcome without running it.
+    AnswerCall {
+        /// The call.
+        call_id: String,
+        /// What it is told.
+        outcome: Box<Outcome>,
+    },
+    /// Ask a person.
+    Ask(Box<Question>),
+    /// Wait for the answer to this.
+    AwaitAnswer(QuestionId),
     /// Tell the model that it goes round in a circle.
     TellCircle {
         /// What goes round, in words.
@@ -123,6 +134,7 @@ pub struct State {
     checkpoints: Checkpoints,
     circles: Circles,
     failures: Failures,
+    questions: Questions,
     spent: Spent,
     answering: Answering,
     warned: bool,
@@ -156,6 +168,7 @@ impl State {
             checkpoints: Checkpoints::default(),
             circles: Circles::default(),
             failures: Failures::default(),
+            questions: Questions::default(),
             spent: Spent::default(),
             answering: Answering::default(),
             warned: false,
@@ -225,6 +238,11 @@ impl State {
         &self.failures
     }
 
+    /// The questions.
+    pub fn questions(&self) -> &Questions {
+        &self.questions
+    }
+
     /// The name of the model that answers now.
     pub fn model(&self) -> &str {
         self.answering.model(&self.spec).0
@@ -264,6 +282,7 @@ impl State {
         self.circles.apply(entry);
         self.answering.apply(&entry.event);
         self.failures.apply(entry);
+        self.questions.apply(entry);
         match &entry.event {
             Event::UserSaid { .. } => {
                 self.floor = Floor::Model;
@@ -386,7 +405,7 @@ impl State {
             return self.end(verdict_of(*reason), *reason, why.clone());
         }
         if !self.open.is_empty() {
-            return Step::RunCalls(self.open.clone());
+            return self.next_call();
         }
         if self.failed_rounds >= MAX_CHECK_ROUNDS {
             let why = format!("the model claimed to be done {} times and a check failed each time", self.failed_rounds);
@@ -401,6 +420,16 @@ impl State {
             (Floor::Person, _) | (Floor::ModelRested, RunMode::Chat) => Step::AwaitPerson,
             (Floor::ModelRested, RunMode::Goal) => self.next_after_rest(),
             (Floor::Model, _) => self.ask(),
+        }
+    }
+
+    /// The calls before the first one that something stands before.
+    fn next_call(&self) -> Step {
+        let first = self.open.iter().enumerate().find_map(|(at, call)| Some((at, self.gate(call)?)));
+        match first {
+            Some((0, step)) => step,
+            Some((at, _)) => Step::RunCalls(self.open[..at].to_vec()),
+            None => Step::RunCalls(self.open.clone()),
         }
     }
 

@@ -301,7 +301,7 @@ impl Driver {
         }
         self.note(Event::CheckStarted { check, round })?;
         self.commit()?;
-        let command = self.state.spec().checks[check].clone();
+        let command = self.state.spec().checks[check].to_string();
         let Bench::Open(bench) = &self.bench else { return Ok(()) };
         let bench = Arc::clone(bench);
         let (_, progress) = mpsc::unbounded_channel();

@@ -14,7 +14,7 @@ use super::{Failure, Place, secrets};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Key;
 use crate::domain::{
-    CheckpointRecord, Checkpoints, Entry, Event, ExitReason, Outcome, Parent, RunId, RunSpec, Status, ToolCall,
+    Check, CheckpointRecord, Checkpoints, Entry, Event, ExitReason, Outcome, Parent, RunId, RunSpec, Status, ToolCall,
 };
 use crate::journal::{CheckpointFiles, ForkError, Prefix, Recorder, ReopenError, RunDir, fork, new_run_id};
 use crate::model::SCRIPT_PREFIX;
@@ -175,7 +175,7 @@ fn spec(args: &ForkArgs, parent: &RunDir, prefix: &Prefix, point: &Point, run: R
     };
     spec.run = run;
     spec.max_turns = turns.saturating_add(more);
-    spec.checks.extend(args.check.iter().cloned());
+    spec.checks.extend(args.check.iter().cloned().map(Check::Command));
     spec.version = env!("CARGO_PKG_VERSION").to_owned();
     spec.prompts = prompt_hashes();
     spec.tools_sha256 = tools_hash(spec.mode);

@@ -15,7 +15,7 @@ use super::{Failure, Place, gc, reports, secrets};
 use crate::agent::{Doubt, Driver, Ending, Finished, Parts, Person, Resume, Trouble};
 use crate::clock::{Clock, SystemClock};
 use crate::context::Prompt;
-use crate::domain::{AskedNew, BoxAsked, Entry, Event, ExitReason, NoticeKind, Observer, RunMode, RunSpec};
+use crate::domain::{AskedNew, BoxAsked, Check, Entry, Event, ExitReason, NoticeKind, Observer, RunMode, RunSpec};
 use crate::journal::{
     CheckpointFiles, Inbox, LockError, Recorder, ReopenError, Reopened, RunDir, RunStore, new_run_id,
 };
@@ -281,11 +281,8 @@ impl Begun {
 fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSpec {
     let tools_sha256 = tools_hash(task.mode);
     RunSpec {
-        run,
-        mode: task.mode,
         title: task.title,
-        goal: task.goal,
-        checks: task.checks,
+        checks: task.checks.into_iter().map(Check::Command).collect(),
         workspace: settings.workspace.to_string_lossy().into_owned(),
         model: settings.model.name.clone(),
         base_url: settings.model.shown_base_url(),
@@ -300,8 +297,7 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
         budget: settings.budget.clone(),
         window_tokens: settings.window_tokens,
         fallbacks: settings.fallbacks.iter().map(Fallback::shown).collect(),
-        docs: Vec::new(),
-        parent: None,
+        ..RunSpec::new(run, task.mode, &task.goal)
     }
 }
 

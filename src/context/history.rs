@@ -1,8 +1,8 @@
 //! The conversation as a fold of the run's entries: the same entries give the same messages, byte for byte.
 
 use crate::domain::{
-    BoxReturn, Entry, Event, Outcome, ProjectDoc, Reduction, ReductionCause, RunMode, RunSpec, Summary, SummaryBy,
-    duration_words,
+    BoxReturn, Check, Entry, Event, Outcome, ProjectDoc, Reduction, ReductionCause, RunMode, RunSpec, Summary,
+    SummaryBy, duration_words,
 };
 use crate::model::Message;
 
@@ -271,7 +271,7 @@ fn forked(entry: &Entry, spec: &RunSpec, found: BoxReturn, notes: &[String]) -> 
     Prompt::Forked.render(&values).expect("the template is fixed and tested")
 }
 
-fn checks_in_words(checks: &[String]) -> String {
+fn checks_in_words(checks: &[Check]) -> String {
     if checks.is_empty() {
         return "There is no check beside your own judgment: prove the result to yourself before you finish."
             .to_owned();
@@ -279,7 +279,7 @@ fn checks_in_words(checks: &[String]) -> String {
     let mut text = "When you call `finish`, the harness runs these checks; each must exit with 0:".to_owned();
     for check in checks {
         text.push_str("\n- `");
-        text.push_str(check);
+        text.push_str(&check.to_string());
         text.push('`');
     }
     text
@@ -312,29 +312,10 @@ mod tests {
     use crate::domain::{FORMAT_MAJOR, FORMAT_MINOR, Outcome, RunId, Status, ToolCall};
 
     fn spec(mode: RunMode) -> RunSpec {
-        RunSpec {
-            run: RunId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").expect("a ULID"),
-            mode,
-            title: "t".to_owned(),
-            goal: "make {{workspace}} tidy".to_owned(),
-            checks: vec!["make test".to_owned()],
-            workspace: "/p".to_owned(),
-            model: "m".to_owned(),
-            base_url: String::new(),
-            version: "0".to_owned(),
-            prompts: Default::default(),
-            tools_sha256: String::new(),
-            max_turns: 5,
-            max_time_s: None,
-            keep_services: false,
-            asked: None,
-            checkpoints: None,
-            budget: Default::default(),
-            window_tokens: None,
-            fallbacks: Vec::new(),
-            docs: Vec::new(),
-            parent: None,
-        }
+        let run = RunId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").expect("a ULID");
+        let checks = vec![Check::Command("make test".to_owned())];
+        let workspace = "/p".to_owned();
+        RunSpec { checks, workspace, ..RunSpec::new(run, mode, "make {{workspace}} tidy") }
     }
 
     fn fold(mode: RunMode, events: Vec<Event>) -> Vec<Message> {

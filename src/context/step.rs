@@ -77,7 +77,7 @@ impl Step {
     pub fn end_words(&self) -> String {
         match &self.end {
             None => "no result".to_owned(),
-            Some(end) => end.exit.map_or_else(|| word(end.status).to_owned(), |exit| exit.to_string()),
+            Some(end) => end.exit.map_or_else(|| end.status.word().to_owned(), |exit| exit.to_string()),
         }
     }
 
@@ -103,17 +103,6 @@ impl Step {
     /// What stands for its result.
     pub(super) fn stub(&self) -> String {
         format!("[{}; left out here, `recall` shows it]", self.facts())
-    }
-}
-
-fn word(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "ok",
-        Status::Failed => "failed",
-        Status::Running => "still running",
-        Status::Malformed => "malformed",
-        Status::Cancelled => "cancelled",
-        Status::Unknown => "unknown",
     }
 }
 

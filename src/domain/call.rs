@@ -55,10 +55,27 @@ pub enum Status {
     Running,
     /// Never tried: the call itself was wrong (JSON, tool name, arguments).
     Malformed,
+    /// Not run: a rule or a person does not allow it, or nobody said that it may.
+    Refused,
     /// Given up by a person or a limit before its result was known.
     Cancelled,
     /// Under way when the harness died, and its result can't be found out.
     Unknown,
+}
+
+impl Status {
+    /// In a word or two.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Running => "still running",
+            Self::Malformed => "malformed",
+            Self::Refused => "refused",
+            Self::Cancelled => "cancelled",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// Where a command's output lies and how much of it there is.

@@ -1,52 +1,10 @@
 //! Checkpoints: a box's files at one instant, with what has to be known to go on from there.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, RunId, SandboxKind, SessionName};
-
-/// The name of a checkpoint, unique in its run: `k1`, `k2`, ….
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct CheckpointId(pub u32);
-
-/// Text that is no [`CheckpointId`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a checkpoint id such as k1")]
-pub struct CheckpointIdError(String);
-
-impl fmt::Display for CheckpointId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "k{}", self.0)
-    }
-}
-
-impl FromStr for CheckpointId {
-    type Err = CheckpointIdError;
-
-    fn from_str(text: &str) -> Result<Self, CheckpointIdError> {
-        let digits = text.strip_prefix('k').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        let number = digits.and_then(|digits| digits.parse().ok());
-        number.filter(|number| *number > 0).map(Self).ok_or_else(|| CheckpointIdError(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for CheckpointId {
-    type Error = CheckpointIdError;
-
-    fn try_from(text: String) -> Result<Self, CheckpointIdError> {
-        text.parse()
-    }
-}
-
-impl From<CheckpointId> for String {
-    fn from(id: CheckpointId) -> String {
-        id.to_string()
-    }
-}
+use super::{CheckpointId, JobId, RunId, SandboxKind, SessionName};
 
 /// Longest name of a checkpoint.
 const LONGEST_NAME: usize = 64;
@@ -297,15 +255,6 @@ mod tests {
         }
         for bad in ["", "k3", "a b", "-a", "x@y", "ä", &"x".repeat(65)] {
             assert!(checkpoint_name(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_checkpoint_id_is_k_and_a_number() {
-        assert_eq!("k12".parse(), Ok(CheckpointId(12)));
-        assert_eq!(CheckpointId(3).to_string(), "k3");
-        for bad in ["", "k", "k0", "k-1", "k+1", "12", "K1", "k1 ", "k99999999999"] {
-            assert!(bad.parse::<CheckpointId>().is_err(), "{bad}");
         }
     }
 }

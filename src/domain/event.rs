@@ -4,15 +4,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AskedNew, BoxReturn, BoxUsage, Checkpoint, CheckpointId, ExitReason, Finding, Job, JobEnd, JobId, NoticeKind,
-    Outcome, Reduction, RunSpec, SessionName, ToolCall, Usage, Verdict, WaitRecord,
+    AnsweredAt, AskedNew, BoxReturn, BoxUsage, Checkpoint, CheckpointId, Decision, DecisionId, ExitReason, Finding,
+    Job, JobEnd, JobId, NoticeKind, Outcome, Question, QuestionEnd, QuestionId, Reduction, Reply, RunSpec, SessionName,
+    ToolCall, TurnedOut, Usage, Verdict, WaitRecord,
 };
 
 /// The transcript format that this program writes. A reader refuses a higher major version by name and carries unknown
 /// kinds of a higher minor version through.
 pub const FORMAT_MAJOR: u32 = 1;
 /// See [`FORMAT_MAJOR`].
-pub const FORMAT_MINOR: u32 = 3;
+pub const FORMAT_MINOR: u32 = 4;
 
 /// A recorded event: its place, its time, what happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,10 +96,20 @@ pub struct FinishClaim {
 pub struct CheckResult {
     /// Index into [`RunSpec::checks`].
     pub check: usize,
-    /// The round of checks, from 1.
+    /// The round of checks, from 1; 0 is before any work.
     pub round: u32,
     /// How it went; passed if the exit is 0.
     pub outcome: Outcome,
+}
+
+/// A file as it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileHash {
+    /// Its path in the workspace.
+    pub path: String,
+    /// SHA-256 of its content in lower-case hex; None where it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// A fact. Names are past tense; the JSON carries the kind in `type`.
@@ -258,6 +269,73 @@ pub enum Event {
         call_id: String,
         /// What came of it.
         outcome: Outcome,
+    },
+    /// A call was tried and has failed in a way that may pass: the harness tries it again, so that it has no outcome yet.
+    AttemptFailed {
+        /// The call's id.
+        call_id: String,
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// A person is asked something.
+    QuestionAsked {
+        /// What.
+        question: Question,
+    },
+    /// A person has answered.
+    QuestionAnswered {
+        /// What.
+        question: QuestionId,
+        /// With what.
+        reply: Reply,
+        /// From where.
+        at: AnsweredAt,
+        /// The name under which the answer lay in the inbox, where it came from another terminal: it is taken once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mail: Option<String>,
+    },
+    /// A question is over without an answer.
+    QuestionClosed {
+        /// Which.
+        question: QuestionId,
+        /// How that came.
+        end: QuestionEnd,
+        /// Why, in words.
+        why: String,
+    },
+    /// It was decided what is done about a failure.
+    DecisionMade {
+        /// What, and on what grounds.
+        decision: Decision,
+    },
+    /// It has shown how a decision turned out.
+    DecisionJudged {
+        /// Which.
+        decision: DecisionId,
+        /// How.
+        turned_out: TurnedOut,
+        /// What shows it, in words.
+        why: String,
+    },
+    /// The box was given more than it had.
+    BoxGrown {
+        /// Its memory limit from here on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory_bytes: Option<u64>,
+        /// Why, in words.
+        why: String,
+    },
+    /// The files that the run must leave as they are were looked at before any work.
+    ProtectedSeen {
+        /// They.
+        files: Vec<FileHash>,
+    },
+    /// Some of them are not as they were.
+    ProtectedChanged {
+        /// Which.
+        paths: Vec<String>,
     },
     /// A command has outlived its call and is a job from now on.
     JobStarted {
@@ -476,6 +554,15 @@ kinds! {
     ConversationReduced "conversation_reduced",
     ToolStarted "tool_started",
     ToolEnded "tool_ended",
+    AttemptFailed "attempt_failed",
+    QuestionAsked "question_asked",
+    QuestionAnswered "question_answered",
+    QuestionClosed "question_closed",
+    DecisionMade "decision_made",
+    DecisionJudged "decision_judged",
+    BoxGrown "box_grown",
+    ProtectedSeen "protected_seen",
+    ProtectedChanged "protected_changed",
     JobStarted "job_started",
     JobNoted "job_noted",
     JobEnded "job_ended",

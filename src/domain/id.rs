@@ -1,6 +1,7 @@
 //! Names of things: checked once, at the edge.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,66 @@ pub enum IdError {
     /// Not a session name: its beginning, and what is wrong with it.
     #[error("`{0}` is not a session name: {1}; a name is 1 to 64 of A-Z a-z 0-9 _ -, beginning with a letter or digit")]
     Session(String, String),
+    /// Not a letter and a number: the text, what it should name, and the letter.
+    #[error("`{0}` is not a {1} id such as {2}1")]
+    Numbered(String, &'static str, char),
+}
+
+/// A name made of a letter and a number from 1, unique in its run.
+macro_rules! numbered {
+    ($(#[$doc:meta])* $name:ident $letter:literal $what:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(pub u32);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}{}", $letter, self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let digits = text.strip_prefix($letter).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+                let number = digits.and_then(|digits| digits.parse().ok()).filter(|number| *number > 0);
+                number.map(Self).ok_or_else(|| IdError::Numbered(text.to_owned(), $what, $letter))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.to_string()
+            }
+        }
+    };
+}
+
+numbered! {
+    /// The name of a job: `j1`, `j2`, ….
+    JobId 'j' "job"
+}
+numbered! {
+    /// The name of a checkpoint: `k1`, `k2`, ….
+    CheckpointId 'k' "checkpoint"
+}
+numbered! {
+    /// The name of a question to a person: `q1`, `q2`, ….
+    QuestionId 'q' "question"
+}
+numbered! {
+    /// The name of a decision about a failure: `d1`, `d2`, ….
+    DecisionId 'd' "decision"
 }
 
 /// The id of a run: a ULID, so that ids sort by the time they were made.
@@ -154,5 +215,15 @@ mod tests {
         for bad in ["", "01ARZ3NDEKTSV4RRFFQ69G5FA", "81ARZ3NDEKTSV4RRFFQ69G5FAV", "01arz3ndektsv4rrffq69g5fav"] {
             assert!(RunId::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_numbered_id_is_a_letter_and_a_number() {
+        assert_eq!("j12".parse(), Ok(JobId(12)));
+        assert_eq!(CheckpointId(3).to_string(), "k3");
+        for bad in ["", "j", "j0", "j-1", "j+1", "12", "J1", "j1 ", "k1", "j99999999999"] {
+            assert!(bad.parse::<JobId>().is_err(), "{bad}");
+        }
+        assert_eq!("x".parse::<QuestionId>().unwrap_err().to_string(), "`x` is not a question id such as q1");
     }
 }

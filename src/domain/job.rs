@@ -1,52 +1,9 @@
 //! Jobs: commands that outlive the call that started them, what is noticed about them, and the waits for them.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use super::words::{duration_words, size_words};
-use super::{Exit, SessionName};
-
-/// The name of a job, unique in its run: `j1`, `j2`, ….
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct JobId(pub u32);
-
-/// Text that is no [`JobId`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a job id such as j1")]
-pub struct JobIdError(String);
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "j{}", self.0)
-    }
-}
-
-impl FromStr for JobId {
-    type Err = JobIdError;
-
-    fn from_str(text: &str) -> Result<Self, JobIdError> {
-        let digits = text.strip_prefix('j').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        let number = digits.and_then(|digits| digits.parse().ok());
-        number.filter(|number| *number > 0).map(Self).ok_or_else(|| JobIdError(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for JobId {
-    type Error = JobIdError;
-
-    fn try_from(text: String) -> Result<Self, JobIdError> {
-        text.parse()
-    }
-}
-
-impl From<JobId> for String {
-    fn from(id: JobId) -> String {
-        id.to_string()
-    }
-}
+use super::{Exit, JobId, SessionName};
 
 /// A command that outlived its call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -370,18 +327,4 @@ pub enum NoticeKind {
     TokensMissing,
     /// A person asked for a smaller conversation, and there was nothing to leave out.
     NothingToReduce,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_job_id_is_j_and_a_number() {
-        assert_eq!("j12".parse(), Ok(JobId(12)));
-        assert_eq!(JobId(3).to_string(), "j3");
-        for bad in ["", "j", "j0", "j-1", "j+1", "12", "J1", "j1 ", "j99999999999"] {
-            assert!(bad.parse::<JobId>().is_err(), "{bad}");
-        }
-    }
 }

@@ -3,15 +3,20 @@
 mod answering;
 mod budget;
 mod call;
+mod check;
 mod checkpoint;
 mod checkpoints;
+mod decision;
 mod event;
 mod failure;
 mod id;
 mod job;
 mod jobs;
 mod observer;
+mod question;
+mod questions;
 mod reduction;
+mod rules;
 mod spec;
 mod step;
 mod verdict;
@@ -20,23 +25,28 @@ mod words;
 pub use answering::Answering;
 pub use budget::{Budget, Price, Spent, money_words};
 pub use call::{Exit, Outcome, OutputFacts, Status, ToolCall, Usage};
+pub use check::{Check, Comparison};
 pub use checkpoint::{
-    BoxReturn, Checkpoint, CheckpointId, CheckpointIdError, CheckpointReason, CheckpointRules, Consistency, Effect,
-    Parent, SessionState, Snapshot, checkpoint_name,
+    BoxReturn, Checkpoint, CheckpointReason, CheckpointRules, Consistency, Effect, Parent, SessionState, Snapshot,
+    checkpoint_name,
 };
 pub use checkpoints::{CheckpointRecord, Checkpoints};
+pub use decision::{Confidence, Decision, Level, Reaction, Signal, TurnedOut, Weighed};
 pub use event::{
-    BlobRef, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, FinishClaim, SandboxKind,
+    BlobRef, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, FileHash, FinishClaim,
+    SandboxKind,
 };
 pub use failure::{Failure, FailureClass};
-pub use id::{IdError, RunId, SessionName};
+pub use id::{CheckpointId, DecisionId, IdError, JobId, QuestionId, RunId, SessionName};
 pub use job::{
-    BoxUsage, Finding, GpuUsage, InputKind, Job, JobEnd, JobId, JobIdError, NoticeKind, Probe, Readiness, WaitRecord,
-    WakeCause,
+    BoxUsage, Finding, GpuUsage, InputKind, Job, JobEnd, NoticeKind, Probe, Readiness, WaitRecord, WakeCause,
 };
 pub use jobs::{Fate, JobRecord, Jobs};
 pub use observer::{Observer, Progress, WaitProgress};
+pub use question::{AnsweredAt, Choice, OnSilence, Question, QuestionEnd, Reply, Silence, Subject};
+pub use questions::{QuestionRecord, QuestionState, Questions};
 pub use reduction::{Reduction, ReductionCause, Summary, SummaryBy};
+pub use rules::{ActMode, Permit, Rule, Rules};
 pub use spec::{AskedNew, BoxAsked, ProjectDoc, RunMode, RunSpec};
 pub use step::PastStep;
 pub use verdict::{ExitReason, Verdict};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Budget, CheckpointRules, Parent, RunId};
+use super::{Budget, Check, CheckpointRules, Parent, Rules, RunId};
 
 /// What kind of run it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub enum RunMode {
 }
 
 /// What was asked, with what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSpec {
     /// The run's id.
     pub run: RunId,
@@ -25,8 +25,17 @@ pub struct RunSpec {
     pub title: String,
     /// The goal as given; empty in a chat.
     pub goal: String,
-    /// The commands that decide whether it is done.
-    pub checks: Vec<String>,
+    /// What decides whether it is done.
+    pub checks: Vec<Check>,
+    /// Files that must be as they were when the run ends, as globs over paths in the workspace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protect: Vec<String>,
+    /// What its calls may do.
+    #[serde(default, skip_serializing_if = "Rules::is_default")]
+    pub rules: Rules,
+    /// How often the harness may run failed commands again by itself; None where it is not limited otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u32>,
     /// The project directory, absolute.
     pub workspace: String,
     /// The model as asked for, such as `gpt-5` or `script:demo.toml`.
@@ -68,6 +77,38 @@ pub struct RunSpec {
     /// Where it was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+}
+
+impl RunSpec {
+    /// The barest run: a goal without checks or limits but its requests, in `/`.
+    pub fn new(run: RunId, mode: RunMode, goal: &str) -> Self {
+        Self {
+            run,
+            mode,
+            title: goal.lines().next().unwrap_or_default().to_owned(),
+            goal: goal.to_owned(),
+            checks: Vec::new(),
+            protect: Vec::new(),
+            rules: Rules::default(),
+            max_retries: None,
+            workspace: "/".to_owned(),
+            model: String::new(),
+            base_url: String::new(),
+            version: String::new(),
+            prompts: std::collections::BTreeMap::new(),
+            tools_sha256: String::new(),
+            max_turns: u32::MAX,
+            max_time_s: None,
+            keep_services: false,
+            asked: None,
+            checkpoints: None,
+            budget: Budget::default(),
+            window_tokens: None,
+            fallbacks: Vec::new(),
+            docs: Vec::new(),
+            parent: None,
+        }
+    }
 }
 
 /// A document in which a project says something of itself to whoever works on it: information, never an order that

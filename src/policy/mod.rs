@@ -2,8 +2,10 @@
 //! first. Pure: judgments on calls by their words alone.
 
 mod effects;
+mod judge;
 mod risk;
 mod words;
 
 pub use effects::effect_of;
+pub use judge::{Judgment, judge};
 pub use risk::is_risky;

@@ -93,7 +93,7 @@ impl Circles {
         }
         let has_failed = outcome.status == Status::Failed || outcome.exit.is_some_and(|exit| !exit.is_success());
         let error = has_failed.then(|| last_words(&outcome.text)).filter(|words| !words.is_empty());
-        let end = outcome.exit.map_or_else(|| word(outcome.status).to_owned(), |exit| exit.to_string());
+        let end = outcome.exit.map_or_else(|| outcome.status.word().to_owned(), |exit| exit.to_string());
         self.steps.push_back(Step { mark, error, name: named(call), end });
         if self.steps.len() > (ROUNDS * LONGEST).max(SAME_ERRORS) {
             self.steps.pop_front();
@@ -125,17 +125,6 @@ impl Circles {
     }
 }
 
-fn word(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "ok",
-        Status::Failed => "failed",
-        Status::Running => "running",
-        Status::Malformed => "malformed",
-        Status::Cancelled => "cancelled",
-        Status::Unknown => "unknown",
-    }
-}
-
 /// What waits for something is expected to find things as they were.
 fn is_wait(call: &ToolCall) -> bool {
     let goes_on = || {
@@ -153,7 +142,7 @@ fn lines_that_last(text: &str) -> impl Iterator<Item = &str> {
 
 fn mark(call: &ToolCall, outcome: &Outcome) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (&call.name, &call.arguments, word(outcome.status), outcome.exit.map(|exit| exit.to_string())).hash(&mut hasher);
+    (&call.name, &call.arguments, outcome.status.word(), outcome.exit.map(|exit| exit.to_string())).hash(&mut hasher);
     lines_that_last(&outcome.text).for_each(|line| line.hash(&mut hasher));
     hasher.finish()
 }

@@ -208,7 +208,7 @@ impl<'e> Report<'e> {
                     format!("**{word}** in round {round} ({}, {})", how(outcome), duration(outcome.duration_ms))
                 }
             };
-            add(out, &format!("{}. {state}: {}", index + 1, code(command)));
+            add(out, &format!("{}. {state}: {}", index + 1, code(&command.to_string())));
             if let Some(text) = last.map(|result| printed(&result.outcome)).filter(|text| !text.is_empty()) {
                 add(out, &block(text, EXCERPT));
             }

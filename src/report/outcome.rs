@@ -51,22 +51,18 @@ pub(super) fn how(outcome: &Outcome) -> String {
     if let (Some(how), _) = parts(outcome) {
         return visible(how).into_owned();
     }
-    let word = match (outcome.status, outcome.exit) {
-        (_, Some(exit)) => return exit.to_string(),
-        (Status::Ok, None) => "ok",
-        (Status::Failed, None) => "failed",
-        (Status::Running, None) => "still running",
-        (Status::Malformed, None) => "malformed call",
-        (Status::Cancelled, None) => "cancelled",
-        (Status::Unknown, None) => "result unknown",
-    };
-    word.to_owned()
+    match (outcome.status, outcome.exit) {
+        (_, Some(exit)) => exit.to_string(),
+        (Status::Malformed, None) => "malformed call".to_owned(),
+        (Status::Unknown, None) => "result unknown".to_owned(),
+        (status, None) => status.word().to_owned(),
+    }
 }
 
 /// How it ended, how long it took, how much it printed.
 pub(super) fn in_words(outcome: &Outcome, style: Style) -> String {
     let how = match (outcome.status, outcome.exit) {
-        (Status::Malformed | Status::Cancelled | Status::Unknown, None) => style.warn(&how(outcome)),
+        (Status::Malformed | Status::Refused | Status::Cancelled | Status::Unknown, None) => style.warn(&how(outcome)),
         _ if has_failed(outcome) => style.bad(&how(outcome)),
         _ => how(outcome),
     };

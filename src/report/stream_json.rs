@@ -205,6 +205,29 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
                 self.line("model_switched", at(entry, json!({ "from": from, "to": to, "why": why })));
             }
             Event::ConversationReduced { reduction } => self.line("context", at(entry, json!(reduction))),
+            Event::QuestionAsked { question } => self.line("question", at(entry, json!(question))),
+            Event::QuestionAnswered { question, reply, at: from, .. } => {
+                let value = json!({ "question": question, "choice": reply.choice, "text": reply.text, "at": from });
+                self.line("answer", at(entry, value));
+            }
+            Event::QuestionClosed { question, end, why } => {
+                self.line("question_closed", at(entry, json!({ "question": question, "end": end, "why": why })));
+            }
+            Event::DecisionMade { decision } => self.line("decision", at(entry, json!(decision))),
+            Event::DecisionJudged { decision, turned_out, why } => {
+                let value = json!({ "decision": decision, "turned_out": turned_out, "why": why });
+                self.line("decision_judged", at(entry, value));
+            }
+            Event::AttemptFailed { call_id, attempt, outcome } => {
+                let value = json!({ "call_id": call_id, "attempt": attempt, "failure": outcome.failure });
+                self.line("attempt_failed", at(entry, value));
+            }
+            Event::BoxGrown { memory_bytes, why } => {
+                self.line("box_grown", at(entry, json!({ "memory_bytes": memory_bytes, "why": why })));
+            }
+            Event::ProtectedChanged { paths } => {
+                self.line("protected_changed", at(entry, json!({ "paths": paths })));
+            }
             _ => {}
         }
     }

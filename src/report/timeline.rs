@@ -2,8 +2,10 @@
 
 mod calls;
 mod checkpoints;
+mod decisions;
 mod end;
 mod jobs;
+mod questions;
 
 use std::collections::HashMap;
 
@@ -160,6 +162,15 @@ impl Timeline {
             Event::ArtifactRefused { path, why } => {
                 self.trouble("file", &format!("{} left: {}", visible(self.totals.inside(path)), visible(why)))
             }
+            Event::AttemptFailed { attempt, outcome, .. } => self.attempt_failed(*attempt, outcome),
+            Event::QuestionAsked { question } => self.asked(question),
+            Event::QuestionAnswered { question, reply, .. } => self.replied(*question, reply),
+            Event::QuestionClosed { question, end, why } => self.question_closed(*question, *end, why),
+            Event::DecisionMade { decision } => self.decided(decision),
+            Event::DecisionJudged { decision, turned_out, why } => self.decision_judged(*decision, *turned_out, why),
+            Event::BoxGrown { memory_bytes, why } => self.box_grown(*memory_bytes, why),
+            Event::ProtectedSeen { files } => self.protected_seen(files),
+            Event::ProtectedChanged { paths } => self.protected_changed(paths),
             Event::JobStarted { job } => self.job_started(job),
             Event::JobNoted { job, finding } => self.job_noted(*job, finding),
             Event::JobEnded { job, end } => self.job_ended(*job, end),
@@ -241,7 +252,7 @@ impl Timeline {
             RunMode::Chat => field("mode", "chat"),
         }
         for check in &spec.checks {
-            field("check", &visible(check));
+            field("check", &visible(&check.to_string()));
         }
         let server = if spec.base_url.is_empty() { String::new() } else { format!(" at {}", spec.base_url) };
         field("model", &visible(&format!("{}{server}", spec.model)));

@@ -185,7 +185,9 @@ impl Totals {
 pub(super) fn has_failed(outcome: &Outcome) -> bool {
     match outcome.status {
         Status::Failed | Status::Malformed | Status::Unknown => true,
-        Status::Ok | Status::Running | Status::Cancelled => outcome.exit.is_some_and(|exit| !exit.is_success()),
+        Status::Ok | Status::Running | Status::Refused | Status::Cancelled => {
+            outcome.exit.is_some_and(|exit| !exit.is_success())
+        }
     }
 }
 

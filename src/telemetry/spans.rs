@@ -185,17 +185,6 @@ fn reason_word(reason: ExitReason) -> &'static str {
     }
 }
 
-fn status_word(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "ok",
-        Status::Failed => "failed",
-        Status::Running => "running",
-        Status::Malformed => "malformed",
-        Status::Cancelled => "cancelled",
-        Status::Unknown => "unknown",
-    }
-}
-
 impl Observer for Spans {
     fn entry(&mut self, entry: &Entry) {
         match &entry.event {
@@ -252,11 +241,11 @@ impl Observer for Spans {
             }
             Event::ToolEnded { call_id, outcome } => {
                 if let Some(span) = self.tools.remove(call_id) {
-                    let status = status_word(outcome.status);
+                    let status = outcome.status.word();
                     span.record("longhaul.status", status);
                     match outcome.status {
                         Status::Ok | Status::Running => {}
-                        Status::Failed | Status::Malformed | Status::Cancelled | Status::Unknown => {
+                        Status::Failed | Status::Malformed | Status::Refused | Status::Cancelled | Status::Unknown => {
                             failed(&span, status);
                         }
                     }

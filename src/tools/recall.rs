@@ -189,15 +189,7 @@ fn ended_words(step: &PastStep) -> String {
     if let Some(exit) = outcome.exit {
         return in_words(exit);
     }
-    let words = match outcome.status {
-        Status::Ok => "ok",
-        Status::Failed => "failed",
-        Status::Running => "still running",
-        Status::Malformed => "malformed, not run",
-        Status::Cancelled => "cancelled",
-        Status::Unknown => "unknown",
-    };
-    words.to_owned()
+    outcome.status.word().to_owned()
 }
 
 /// A step in one line.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as _, Command, FromArgMatches as _, Subcommand as _};
 use longhaul::cli::{Failure, Place, ReplayArgs, RunsCommand, VerifyArgs};
-use longhaul::domain::{Entry, Event, ExitReason, Observer as _, Progress};
+use longhaul::domain::{Check, Entry, Event, ExitReason, Observer as _, Progress};
 use longhaul::journal::{Reader, Recorder, RunDir, RunStore, verify};
 use longhaul::report::{Closing, JsonMode, JsonOutput, Live, LiveOptions, Recording, markdown};
 use longhaul::telemetry::Redactor;
@@ -161,7 +161,7 @@ fn hostile_run(state_dir: &Path) -> RunDir {
     let attack = "\u{1b}]52;c;ZXZpbA==\u{7}\u{1b}]0;title\u{7}\u{1b}]8;;http://x\u{7}\r\u{1b}[2K\u{1b}[1A\u{9b}2J\u{90}q\u{202e}\u{2066}\u{200b}\u{e0041}\u{2028}\u{1b}[8m\u{1b}[c\u{1b}[201~\u{0}\u{7f}\u{8}|```\n# heading\n";
     let mut spec = spec(RUN);
     (spec.title, spec.goal, spec.model) = (attack.into(), attack.into(), attack.into());
-    (spec.checks, spec.workspace) = (vec![attack.into()], attack.into());
+    (spec.checks, spec.workspace) = (vec![Check::Command(attack.into())], attack.into());
     let run = RunStore::new(state_dir).create(&spec, &redactor()).expect("a run");
     let mut recorder = Recorder::create(&run, clock(), redactor()).expect("a recorder");
     let blobs = run.blobs(redactor());
@@ -313,7 +313,7 @@ fn verify_names_what_is_wrong_and_exits_3() {
     let run = record(dir.path());
     let (result, text) = agent(dir.path(), &["verify", "last"]);
     assert_eq!(result, Ok(ExitReason::Done));
-    assert!(text.starts_with("verified: ") && text.contains("entries    51 ("), "{text}");
+    assert!(text.starts_with("verified: ") && text.contains("entries    61 ("), "{text}");
     let journal = fs::read_to_string(run.journal()).unwrap();
     fs::write(run.journal(), journal.replace("Use awk only", "Use sed only")).unwrap();
     let (result, text) = agent(dir.path(), &["verify", "last"]);

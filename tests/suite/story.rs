@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use longhaul::clock::TickingClock;
 use longhaul::domain::{
-    AskedNew, BlobRef, BoxFacts, BoxReturn, BoxUsage, Capability, CheckResult, Checkpoint, CheckpointId,
-    CheckpointReason, Consistency, Event, Exit, ExitReason, FORMAT_MAJOR, FORMAT_MINOR, Finding, FinishClaim, GpuUsage,
-    Job, JobEnd, JobId, NoticeKind, Outcome, OutputFacts, Reduction, ReductionCause, RunId, RunMode, RunSpec,
-    SandboxKind, SessionName, Snapshot, Status, Summary, SummaryBy, ToolCall, Usage, Verdict, WaitRecord, WakeCause,
+    AnsweredAt, AskedNew, BlobRef, BoxFacts, BoxReturn, BoxUsage, Capability, Check, CheckResult, Checkpoint,
+    CheckpointId, CheckpointReason, Choice, Confidence, Consistency, Decision, DecisionId, Event, Exit, ExitReason,
+    FORMAT_MAJOR, FORMAT_MINOR, Failure, FailureClass, FileHash, Finding, FinishClaim, GpuUsage, Job, JobEnd, JobId,
+    Level, NoticeKind, OnSilence, Outcome, OutputFacts, Question, QuestionEnd, QuestionId, Reaction, Reduction,
+    ReductionCause, Reply, RunId, RunMode, RunSpec, SandboxKind, SessionName, Signal, Silence, Snapshot, Status,
+    Subject, Summary, SummaryBy, ToolCall, TurnedOut, Usage, Verdict, WaitRecord, WakeCause, Weighed,
 };
 use longhaul::journal::{Blobs, Recorder, Requests, RunDir, RunStore};
 use longhaul::telemetry::Redactor;
@@ -18,13 +20,12 @@ use sha2::{Digest as _, Sha256};
 /// The run's id.
 pub(crate) const RUN: &str = "01KE0000000000000000000042";
 
+const GOAL: &str = "Train a classifier on data.csv.\nReach 0.9 on the held-out rows.";
+
 pub(crate) fn spec(run: &str) -> RunSpec {
     RunSpec {
-        run: RunId::new(run).expect("the story can be told"),
-        mode: RunMode::Goal,
         title: "Train a classifier".into(),
-        goal: "Train a classifier on data.csv.\nReach 0.9 on the held-out rows.".into(),
-        checks: vec!["awk -f score.awk model held-out.csv".into()],
+        checks: vec![Check::Command("awk -f score.awk model held-out.csv".into())],
         workspace: "/home/someone/project".into(),
         model: "some-model".into(),
         base_url: "http://127.0.0.1:8080/v1".into(),
@@ -32,15 +33,7 @@ pub(crate) fn spec(run: &str) -> RunSpec {
         prompts: [("system".to_owned(), "0".repeat(64))].into(),
         tools_sha256: "1".repeat(64),
         max_turns: 200,
-        max_time_s: None,
-        keep_services: false,
-        asked: None,
-        checkpoints: None,
-        budget: Default::default(),
-        window_tokens: None,
-        fallbacks: Vec::new(),
-        docs: Vec::new(),
-        parent: None,
+        ..RunSpec::new(RunId::new(run).expect("the story can be told"), RunMode::Goal, GOAL)
     }
 }
 
@@ -107,6 +100,7 @@ pub(crate) fn events(blobs: &Blobs) -> Vec<Event> {
         Event::JobStarted { job: job() },
         ended("call_3", Outcome { duration_ms: 10_000, ..Outcome::words(Status::Running, "runs on") }),
     ];
+    events.extend(trouble_and_questions());
     events.extend(becoming_smaller(blobs, &mut requests));
     events.extend(life_of_the_job());
     events.extend(back_and_forth());
@@ -125,6 +119,73 @@ fn becoming_smaller(blobs: &Blobs, requests: &mut Requests) -> Vec<Event> {
         Event::ModelSwitched { from: "some-model".into(), to: "other-model".into(), why: "overloaded for 1 h".into() },
         Event::ConversationReduced { reduction: reduction() },
         Event::LimitsRaised { asked: AskedNew { max_turns: Some(400), ..AskedNew::default() } },
+    ]
+}
+
+/// A failure is tried again, mended, asked about; what must not change has changed.
+fn trouble_and_questions() -> Vec<Event> {
+    let failure = Failure {
+        class: FailureClass::Network,
+        evidence: "curl: (7) refused".into(),
+        fingerprint: "0f1e2d3c4b5a6978".into(),
+    };
+    let failed = ran(Exit::Code(7), "curl: (7) refused");
+    let signal = |name: &str, level, why: &str| Signal { name: name.into(), level, why: why.into() };
+    let decision = Decision {
+        id: DecisionId(1),
+        call_id: Some("call_2".into()),
+        class: failure.class,
+        fingerprint: failure.fingerprint.clone(),
+        evidence: vec!["curl: (7) refused".into()],
+        options: vec![
+            Weighed { reaction: Reaction::RetryAsIs { after_ms: 5_000 }, why: "it may pass by itself".into() },
+            Weighed { reaction: Reaction::Ask, why: "nothing has been tried yet".into() },
+        ],
+        chosen: Reaction::RetryAsIs { after_ms: 5_000 },
+        confidence: Confidence {
+            level: Level::Medium,
+            signals: vec![
+                signal("effect", Level::High, "the command changes nothing"),
+                signal("novelty", Level::Medium, "seen twice before"),
+            ],
+        },
+        expected: "the same command exits with 0".into(),
+    };
+    let question = Question {
+        id: QuestionId(1),
+        subject: Subject::Model { call_id: "call_2".into(), waits: false },
+        text: "Which rows are held out?".into(),
+        background: "data.csv says nothing about it.".into(),
+        evidence: vec!["entry 12".into()],
+        options: vec![Choice::new("last", "the last tenth"), Choice::new("random", "a tenth by lot")],
+        recommended: Some("last".into()),
+        silence: Silence { then: OnSilence::Fail, within_s: Some(600) },
+    };
+    let second = Question { id: QuestionId(2), subject: Subject::Stuck, ..question.clone() };
+    vec![
+        Event::AttemptFailed {
+            call_id: "call_2".into(),
+            attempt: 1,
+            outcome: Outcome { failure: Some(Box::new(failure)), ..failed },
+        },
+        Event::DecisionMade { decision },
+        Event::DecisionJudged {
+            decision: DecisionId(1),
+            turned_out: TurnedOut::Worked,
+            why: "the second attempt exited with 0".into(),
+        },
+        Event::QuestionAsked { question },
+        Event::QuestionAnswered {
+            question: QuestionId(1),
+            reply: Reply { choice: Some("last".into()), text: "without the header".into() },
+            at: AnsweredAt::Inbox,
+            mail: Some("01KE0000000000000000000044.json".into()),
+        },
+        Event::QuestionAsked { question: second },
+        Event::QuestionClosed { question: QuestionId(2), end: QuestionEnd::Timeout, why: "600 s are over".into() },
+        Event::BoxGrown { memory_bytes: Some(2 << 30), why: "the kernel had ended train.sh".into() },
+        Event::ProtectedSeen { files: vec![FileHash { path: "score.awk".into(), sha256: Some("2".repeat(64)) }] },
+        Event::ProtectedChanged { paths: vec!["score.awk".into()] },
     ]
 }
 

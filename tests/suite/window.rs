@@ -3,7 +3,7 @@
 
 use longhaul::context::{Begin, History, Kind, MOST_ASKED, Meter, NoRoom, Reducer, Window};
 use longhaul::domain::{
-    BlobRef, Entry, Event, Exit, FORMAT_MAJOR, FORMAT_MINOR, Outcome, Reduction, ReductionCause, RunId, RunMode,
+    BlobRef, Check, Entry, Event, Exit, FORMAT_MAJOR, FORMAT_MINOR, Outcome, Reduction, ReductionCause, RunId, RunMode,
     RunSpec, Status, Summary, SummaryBy, ToolCall,
 };
 use longhaul::model::Message;
@@ -46,29 +46,9 @@ fn summariser() -> impl Strategy<Value = Summariser> {
 }
 
 pub(crate) fn spec(goal: &str) -> RunSpec {
-    RunSpec {
-        run: RunId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap(),
-        mode: RunMode::Goal,
-        title: "t".to_owned(),
-        goal: goal.to_owned(),
-        checks: vec!["make test".to_owned()],
-        workspace: "/p".to_owned(),
-        model: "m".to_owned(),
-        base_url: String::new(),
-        version: "0".to_owned(),
-        prompts: Default::default(),
-        tools_sha256: String::new(),
-        max_turns: 5,
-        max_time_s: None,
-        keep_services: false,
-        asked: None,
-        checkpoints: None,
-        budget: Default::default(),
-        window_tokens: None,
-        fallbacks: Vec::new(),
-        docs: Vec::new(),
-        parent: None,
-    }
+    let run = RunId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap();
+    let checks = vec![Check::Command("make test".to_owned())];
+    RunSpec { checks, max_turns: 5, ..RunSpec::new(run, RunMode::Goal, goal) }
 }
 
 /// Text that a byte of is a token of: the hardest case.

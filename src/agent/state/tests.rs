@@ -1,34 +1,14 @@
 //! What comes next, without clock, model or box.
 
 use super::*;
-use crate::domain::{BlobRef, RunId};
+use crate::domain::{BlobRef, Check, RunId};
 
 const NO_BLOB: BlobRef = BlobRef { sha256: String::new(), size_bytes: 0 };
 
 fn state(mode: RunMode, checks: &[&str], max_turns: u32) -> State {
-    State::new(RunSpec {
-        run: RunId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").expect("a ULID"),
-        mode,
-        title: "t".to_owned(),
-        goal: "g".to_owned(),
-        checks: checks.iter().map(|&check| check.to_owned()).collect(),
-        workspace: "/p".to_owned(),
-        model: "m".to_owned(),
-        base_url: String::new(),
-        version: "0".to_owned(),
-        prompts: Default::default(),
-        tools_sha256: String::new(),
-        max_turns,
-        max_time_s: None,
-        keep_services: false,
-        asked: None,
-        checkpoints: None,
-        budget: Default::default(),
-        window_tokens: None,
-        fallbacks: Vec::new(),
-        docs: Vec::new(),
-        parent: None,
-    })
+    let run = RunId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").expect("a ULID");
+    let checks = checks.iter().map(|&check| Check::Command(check.to_owned())).collect();
+    State::new(RunSpec { checks, max_turns, ..RunSpec::new(run, mode, "g") })
 }
 
 fn call(id: &str, name: &str) -> ToolCall {

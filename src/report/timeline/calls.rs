@@ -107,7 +107,7 @@ impl Timeline {
     pub(super) fn check_words(&self, check: usize, round: u32) -> String {
         let command = self.totals.spec.as_ref().and_then(|spec| spec.checks.get(check));
         let round = if round > 1 { format!("(round {round}) ") } else { String::new() };
-        format!("{round}{}", command.map(|command| visible(command)).unwrap_or_default())
+        format!("{round}{}", visible(&command.map(ToString::to_string).unwrap_or_default()))
     }
 
     pub(super) fn checked(&self, result: &CheckResult) -> String {
