@@ -311,10 +311,7 @@ impl Syncer {
 /// A power failure may take what need not, back to the last event that must: a request that was never answered is asked
 /// again, which costs a request. A process that dies loses nothing in either case.
 pub fn must_sync(event: &Event) -> bool {
-    match event {
-        Event::ModelRequested { .. } | Event::SummaryRequested { .. } | Event::ModelDelayed { .. } => false,
-        _ => true,
-    }
+    !matches!(event, Event::ModelRequested { .. } | Event::SummaryRequested { .. } | Event::ModelDelayed { .. })
 }
 
 fn of_io(error: io::Error) -> AppendError {
