@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::Project;
 use super::{Config, Key, Origin, OutputFormat, SandboxChoice, Setting, Value, WireChoice};
+use crate::domain::most_alike;
 
 /// Where settings may come from; everything is passed in.
 #[derive(Debug, Clone, Default)]
@@ -239,7 +240,7 @@ fn read_file(path: &Path) -> Result<Vec<(Key, Value)>, ConfigError> {
             path: shown.clone(),
             line,
             key: name.to_owned(),
-            meant: most_alike(name),
+            meant: most_alike(name, Key::ALL.into_iter().map(Key::name)),
         })?;
         let value = of_toml(key, value).map_err(|right| ConfigError::Value {
             place: format!("{shown}:{line}"),
@@ -277,27 +278,6 @@ fn of_toml(key: Key, value: &Spanned<DeValue<'_>>) -> Result<Value, &'static str
 
 fn texts(items: &[Spanned<DeValue<'_>>]) -> Option<Value> {
     items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect::<Option<_>>().map(Value::List)
-}
-
-/// The key that differs least from `name`, if it is not much.
-fn most_alike(name: &str) -> Option<&'static str> {
-    let nearest = Key::ALL.into_iter().map(|key| (distance(name, key.name()), key.name())).min()?;
-    (nearest.0 <= 1 + name.len() / 4).then_some(nearest.1)
-}
-
-/// How many letters have to be put in, left out or changed.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -50,4 +50,4 @@ pub use rules::{ActMode, Permit, Rule, Rules};
 pub use spec::{AskedNew, BoxAsked, ProjectDoc, RunMode, RunSpec};
 pub use step::PastStep;
 pub use verdict::{ExitReason, Verdict};
-pub use words::{duration_words, seconds_words, size_words};
+pub use words::{duration_words, most_alike, seconds_words, size_words};

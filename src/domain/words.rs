@@ -33,6 +33,13 @@ pub fn size_words(bytes: u64) -> String {
     }
 }
 
+/// The name that differs least from what was typed, if it is not much: what was meant.
+pub fn most_alike<'n>(typed: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    let distance = |name: &&str| strsim::damerau_levenshtein(typed, name);
+    let nearest = names.into_iter().min_by_key(distance)?;
+    (distance(&nearest) <= 1 + typed.len() / 4).then_some(nearest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
