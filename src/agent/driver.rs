@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::context::{History, Prompt, Situation};
 use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Job, NoticeKind, Observer, Progress, RunSpec, ToolCall};
-use crate::journal::{Blobs, CheckpointFiles, Inbox, Mail, Recorder, Requests};
+use crate::journal::{Blobs, CheckpointFiles, Inbox, Lessons, Mail, Recorder, Requests};
 use crate::model::{Answer, Delta, Message, Model, ModelError, ModelErrorKind, Purpose, Request, Switch, ToolSpec};
 use crate::tools::{Left, Registry, Tool, WorkbenchError};
 
@@ -50,6 +50,8 @@ pub struct Parts {
     pub person: Box<dyn Person>,
     /// Where messages come from other terminals, if they can.
     pub inbox: Option<Inbox>,
+    /// What earlier runs have learned, and this one learns.
+    pub lessons: Lessons,
 }
 
 /// How a run went.
@@ -104,6 +106,10 @@ pub struct Driver {
     pub(super) trouble: Option<Trouble>,
     /// A wait for the model's server that an earlier driver had begun.
     pub(super) delayed: Option<delay::Left>,
+    /// What earlier runs have learned, and this one learns.
+    pub(super) lessons: Lessons,
+    /// Whether it was told that it can't be kept.
+    lessons_lost: bool,
 }
 
 /// What the entries so far come to.
@@ -155,7 +161,19 @@ impl Driver {
 
     /// A driver that has no box and has noted nothing yet.
     pub(super) fn with(folds: Folds, parts: Parts) -> Self {
-        let Parts { clock, recorder, blobs, model, registry, boxes, checkpoint_files, observer, person, inbox } = parts;
+        let Parts {
+            clock,
+            recorder,
+            blobs,
+            model,
+            registry,
+            boxes,
+            checkpoint_files,
+            observer,
+            person,
+            inbox,
+            lessons,
+        } = parts;
         let Folds { state, history, situation, call_ids, request, driven } = folds;
         let around = Around::new(person, inbox, Arc::clone(&clock), state.spec(), driven);
         let tools = tool_specs(&registry);
@@ -191,6 +209,8 @@ impl Driver {
             mail: VecDeque::new(),
             trouble: None,
             delayed: None,
+            lessons,
+            lessons_lost: false,
         }
     }
 
@@ -278,7 +298,17 @@ impl Driver {
         self.history.apply(&entry);
         self.situation.apply(&entry);
         self.observer.entry(&entry);
+        self.learn(&entry)?;
         Ok(entry)
+    }
+
+    /// Learns from an entry. What can't be kept hurts no run: it is said once.
+    pub(super) fn learn(&mut self, entry: &Entry) -> Result<(), Trouble> {
+        let Err(error) = self.lessons.apply(entry) else { return Ok(()) };
+        if std::mem::replace(&mut self.lessons_lost, true) {
+            return Ok(());
+        }
+        self.notice(NoticeKind::LessonsLost, error.to_string())
     }
 
     /// Notes something about the run before it is driven.

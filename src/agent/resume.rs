@@ -97,6 +97,9 @@ impl Driver {
         asked.change(&mut spec);
         let mut driver = Self::with(Folds { state, history, situation, call_ids, request, driven }, parts);
         driver.learn_room(&entries);
+        for entry in &entries {
+            driver.learn(entry)?;
+        }
         driver.around.limit_to(&spec, driven);
         driver.around.forget(&mail);
         driver.left = left;

@@ -17,7 +17,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::context::Prompt;
 use crate::domain::{AskedNew, BoxAsked, Check, Entry, Event, ExitReason, NoticeKind, Observer, RunMode, RunSpec};
 use crate::journal::{
-    CheckpointFiles, Inbox, LockError, Recorder, ReopenError, Reopened, RunDir, RunStore, new_run_id,
+    CheckpointFiles, Inbox, Lessons, LockError, OpenedLessons, Recorder, ReopenError, Reopened, RunDir, RunStore,
+    new_run_id,
 };
 use crate::model::{self, Fallback, Model};
 use crate::report::Closing;
@@ -51,6 +52,8 @@ pub(super) struct Prepared {
     again: Option<Again>,
     /// What of the project's documents the model is not shown, and why.
     left_out: Vec<String>,
+    /// What earlier runs have learned.
+    lessons: OpenedLessons,
 }
 
 /// Asks a person what became of a call.
@@ -90,7 +93,8 @@ pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<
     let recorder = Recorder::create(&run, Arc::clone(&clock), Arc::clone(&redactor))
         .map_err(|error| Failure::new(ExitReason::Internal, "cannot begin the transcript").because_of(&error))?;
     let (wish, backends) = wish(&spec, &run, settings, &store, &clock, place);
-    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again: None, left_out })
+    let lessons = lessons(settings, &store);
+    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again: None, left_out, lessons })
 }
 
 /// The box that is wanted.
@@ -182,7 +186,16 @@ pub(super) fn prepare_again(
     // What was let into the box is let in again.
     wish.spec.token = left_token(run.path()).unwrap_or(wish.spec.token);
     let again = Some(Again { resume, asks });
-    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out: Vec::new() })
+    let lessons = lessons(settings, &store);
+    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out: Vec::new(), lessons })
+}
+
+/// What earlier runs have learned; nothing where that is switched off.
+fn lessons(settings: &Settings, store: &RunStore) -> OpenedLessons {
+    match settings.lessons {
+        true => Lessons::open(store.state_dir()),
+        false => OpenedLessons { lessons: Lessons::off(), notice: None },
+    }
 }
 
 fn of_reopen(error: &ReopenError, run: &RunDir) -> Failure {
@@ -232,7 +245,8 @@ impl Prepared {
     /// When it can't be recorded, or can't go on.
     pub(super) async fn begin(self, observer: Box<dyn Observer>, person: Box<dyn Person>) -> Result<Begun, Failure> {
         gc::at_start(RunStore::new(&self.wish.spec.state_dir));
-        let Self { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out } = self;
+        let Self { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out, lessons } = self;
+        let OpenedLessons { lessons, notice } = lessons;
         let parts = Parts {
             clock,
             recorder,
@@ -245,8 +259,9 @@ impl Prepared {
             person,
             // Without it the run is as good; `agent send` says that nothing would read a message.
             inbox: Inbox::open(run.path()).ok(),
+            lessons,
         };
-        let driver = match again {
+        let mut driver = match again {
             None => {
                 let mut driver = Driver::begin(spec, parts)?;
                 for text in left_out {
@@ -256,6 +271,9 @@ impl Prepared {
             }
             Some(Again { resume, mut asks }) => Box::pin(Driver::resume(resume, parts, &mut asks)).await?,
         };
+        if let Some(text) = notice {
+            driver.notice(NoticeKind::LessonsLost, text)?;
+        }
         Ok(Begun { driver, run })
     }
 }

@@ -77,6 +77,8 @@ pub(super) struct Settings {
     pub(super) save_image: Option<String>,
     /// When checkpoints are taken unasked.
     pub(super) checkpoints: CheckpointRules,
+    /// Whether what is learned about failures is remembered across runs.
+    pub(super) lessons: bool,
     /// The checks that the configuration names.
     pub(super) checks: Vec<String>,
     /// What goes to stdout.
@@ -128,6 +130,7 @@ impl Settings {
             docs: !flags.no_docs,
             save_image: None,
             checkpoints: checkpoint_rules(&config, sandbox_flags.before_checkpoint.clone()),
+            lessons: config.lessons.value,
             checks: config.checks.value,
             output_format: config.output_format.value,
         })

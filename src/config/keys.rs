@@ -28,6 +28,7 @@ pub enum Key {
     Checks,
     Checkpoints,
     CheckpointCap,
+    Lessons,
     OutputFormat,
 }
 
@@ -89,6 +90,8 @@ pub enum Value {
     Checkpoints(bool),
     /// Most checkpoints that were taken unasked, and most bytes of them; what was not said is as it is.
     Cap(Option<u32>, Option<u64>),
+    /// Whether what is learned is remembered.
+    Lessons(bool),
     /// What standard output gets.
     OutputFormat(OutputFormat),
 }
@@ -117,7 +120,7 @@ pub(super) enum Project {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
@@ -142,6 +145,7 @@ impl Key {
         Self::Checks,
         Self::Checkpoints,
         Self::CheckpointCap,
+        Self::Lessons,
         Self::OutputFormat,
     ];
 
@@ -172,6 +176,7 @@ impl Key {
             Self::Checks => "checks",
             Self::Checkpoints => "checkpoints",
             Self::CheckpointCap => "checkpoint_cap",
+            Self::Lessons => "lessons",
             Self::OutputFormat => "output_format",
         }
     }
@@ -202,6 +207,7 @@ impl Key {
             Self::Price => &["LONGHAUL_PRICE"],
             Self::Checkpoints => &["LONGHAUL_CHECKPOINTS"],
             Self::CheckpointCap => &["LONGHAUL_CHECKPOINT_CAP"],
+            Self::Lessons => &["LONGHAUL_LESSONS"],
             Self::OutputFormat => &["LONGHAUL_OUTPUT_FORMAT"],
             Self::Checks => &[],
         }
@@ -222,6 +228,7 @@ impl Key {
             | Self::Tmux
             | Self::Checkpoints
             | Self::CheckpointCap
+            | Self::Lessons
             | Self::OutputFormat => Project::Nothing,
             Self::Memory
             | Self::Pids
@@ -313,6 +320,11 @@ impl Key {
             Self::CheckpointCap => cap(text)
                 .map(|(most, bytes)| Value::Cap(most, bytes))
                 .ok_or("a number, a size, or both, such as 20,8GiB"),
+            Self::Lessons => match text {
+                "on" => Ok(Value::Lessons(true)),
+                "off" => Ok(Value::Lessons(false)),
+                _ => Err("on or off"),
+            },
             Self::OutputFormat => output_format(text).map(Value::OutputFormat).ok_or("text, json or stream-json"),
         }
     }

@@ -164,6 +164,7 @@ impl Layers {
             checks: or(self.take(Key::Checks, list), Vec::new()),
             checkpoints: or(self.take(Key::Checkpoints, checkpoints), true),
             checkpoint_cap: or(self.take(Key::CheckpointCap, cap), (None, None)),
+            lessons: or(self.take(Key::Lessons, lessons), true),
             output_format: or(self.take(Key::OutputFormat, output_format), OutputFormat::Text),
             warnings: self.warnings,
         }
@@ -206,6 +207,7 @@ typed! {
     network Network bool,
     tmux Tmux bool,
     checkpoints Checkpoints bool,
+    lessons Lessons bool,
     output_format OutputFormat OutputFormat,
 }
 

@@ -96,6 +96,8 @@ pub struct Config {
     pub checkpoints: Setting<bool>,
     /// Most checkpoints taken unasked that are kept, and most bytes of them.
     pub checkpoint_cap: Setting<(Option<u32>, Option<u64>)>,
+    /// Whether what is learned about failures is remembered across runs.
+    pub lessons: Setting<bool>,
     /// What standard output gets.
     pub output_format: Setting<OutputFormat>,
     /// What was left out and why, in words.

@@ -49,7 +49,8 @@ impl Situation {
                 | NoticeKind::BudgetNear
                 | NoticeKind::DocLeftOut
                 | NoticeKind::TokensMissing
-                | NoticeKind::NothingToReduce => {}
+                | NoticeKind::NothingToReduce
+                | NoticeKind::LessonsLost => {}
             },
             Event::SidecarStopped { name, why } => self.add(format!("Sidecar {name} is gone: {}.", cut(why))),
             Event::ModelRequested { .. } => self.told.append(&mut self.new),

@@ -327,4 +327,6 @@ pub enum NoticeKind {
     TokensMissing,
     /// A person asked for a smaller conversation, and there was nothing to leave out.
     NothingToReduce,
+    /// What was learned can't be kept, or could not be read.
+    LessonsLost,
 }

@@ -12,6 +12,7 @@ mod failure;
 mod id;
 mod job;
 mod jobs;
+mod lesson;
 mod observer;
 mod question;
 mod questions;
@@ -42,6 +43,7 @@ pub use job::{
     BoxUsage, Finding, GpuUsage, InputKind, Job, JobEnd, NoticeKind, Probe, Readiness, WaitRecord, WakeCause,
 };
 pub use jobs::{Fate, JobRecord, Jobs};
+pub use lesson::{Experience, Learning, Lesson};
 pub use observer::{Observer, Progress, WaitProgress};
 pub use question::{AnsweredAt, Choice, OnSilence, Question, QuestionEnd, Reply, Silence, Subject};
 pub use questions::{QuestionRecord, QuestionState, Questions};

@@ -12,7 +12,7 @@ use longhaul::clock::{Clock, VirtualClock};
 use longhaul::domain::{
     Entry, Event, ExitReason, Observer, Progress, RunMode, RunSpec, Snapshot, Verdict, WaitProgress,
 };
-use longhaul::journal::{CheckpointFiles, Inbox, Reader, Recorder, RunDir, RunStore, verify};
+use longhaul::journal::{CheckpointFiles, Inbox, Lessons, Reader, Recorder, RunDir, RunStore, verify};
 use longhaul::model::Scripted;
 use longhaul::sandbox::local::Local;
 use longhaul::sandbox::{BoxSpec, Launch};
@@ -119,6 +119,7 @@ impl Run {
             observer: Box::new(Watcher(progress)),
             person: Box::new(Silent),
             inbox: Inbox::open(dir.path()).ok(),
+            lessons: Lessons::off(),
         };
         let asked = story::spec(bench.run().as_str());
         let workspace = bench.workspace().display().to_string();
