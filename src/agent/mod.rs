@@ -13,6 +13,7 @@ mod more;
 mod parting;
 mod past;
 mod person;
+mod proving;
 mod recalled;
 mod restore;
 mod resume;

@@ -1,7 +1,10 @@
 //! What a run is, folded from its entries, and what comes next. Pure: no clock, no I/O, no model.
 
+mod proof;
+
 use jiff::Timestamp;
 
+use self::proof::Proof;
 use super::claim;
 use super::person::Limit;
 use crate::domain::{
@@ -51,7 +54,7 @@ pub enum Step {
     RunCheck {
         /// Index into the checks.
         check: usize,
-        /// The round, from 1.
+        /// The round, from 1; 0 is before any work.
         round: u32,
     },
     /// Tell the model what became of its claim to be done.
@@ -82,14 +85,6 @@ pub struct Ending {
     pub answer: String,
     /// What to bring out of the box first.
     pub artifacts: Vec<String>,
-}
-
-/// A claim to be done that has not been answered, or was accepted.
-#[derive(Debug, Clone)]
-struct Claim {
-    call_id: String,
-    claim: FinishClaim,
-    accepted: bool,
 }
 
 /// A call that was announced as about to take effect and has no outcome.
@@ -125,10 +120,7 @@ pub struct State {
     any_well_formed: bool,
     malformed_answers: u32,
     nudges: u32,
-    claim: Option<Claim>,
-    round: u32,
-    results: Vec<CheckResult>,
-    failed_rounds: u32,
+    proof: Proof,
     last_text: String,
     jobs: Jobs,
     checkpoints: Checkpoints,
@@ -159,10 +151,7 @@ impl State {
             any_well_formed: false,
             malformed_answers: 0,
             nudges: 0,
-            claim: None,
-            round: 1,
-            results: Vec::new(),
-            failed_rounds: 0,
+            proof: Proof::default(),
             last_text: String::new(),
             jobs: Jobs::default(),
             checkpoints: Checkpoints::default(),
@@ -205,17 +194,17 @@ impl State {
 
     /// The results of the current round of checks.
     pub fn check_results(&self) -> &[CheckResult] {
-        &self.results
+        self.proof.results()
     }
 
     /// The round of checks that is under way or comes next.
     pub fn check_round(&self) -> u32 {
-        self.round
+        self.proof.round()
     }
 
     /// The claim that waits for its answer.
     pub fn claim(&self) -> Option<&FinishClaim> {
-        self.claim.as_ref().map(|claim| &claim.claim)
+        self.proof.claim.as_ref().map(|claim| &claim.claim)
     }
 
     /// The jobs.
@@ -283,6 +272,7 @@ impl State {
         self.answering.apply(&entry.event);
         self.failures.apply(entry);
         self.questions.apply(entry);
+        self.proof.apply(entry, self.open.first().map(|call| call.id.as_str()));
         match &entry.event {
             Event::UserSaid { .. } => {
                 self.floor = Floor::Model;
@@ -311,8 +301,6 @@ impl State {
                 self.begun.push(Begun { call_id: call.id.clone(), seq: entry.seq, time: entry.time });
             }
             Event::ToolEnded { call_id, outcome } => self.take_outcome(call_id, outcome),
-            Event::FinishClaimed { claim } => self.take_claim(claim),
-            Event::CheckEnded { result } => self.results.push(result.clone()),
             Event::TurnInterrupted { .. } => self.floor = Floor::Person,
             Event::StopAsked { reason, why } => self.stop = Some((*reason, why.clone())),
             Event::RunEnded { .. } => self.ended = true,
@@ -351,8 +339,7 @@ impl State {
         if std::mem::take(&mut self.ended) {
             self.nudges = 0;
             self.malformed_answers = 0;
-            self.failed_rounds = 0;
-            self.claim = self.claim.take().filter(|claim| !claim.accepted);
+            self.proof.try_again();
         }
     }
 
@@ -378,28 +365,16 @@ impl State {
         if self.open.is_empty() {
             self.malformed_answers = if self.any_well_formed { 0 } else { self.malformed_answers + 1 };
         }
-        let claimed = self.claim.as_mut().filter(|claim| claim.call_id == call_id);
-        let Some(claim) = claimed else { return };
-        if outcome.status == Status::Ok {
-            claim.accepted = true;
-        } else {
-            self.claim = None;
-            self.failed_rounds += u32::from(outcome.status == Status::Failed);
-            self.round += 1;
-            self.results.clear();
-        }
-    }
-
-    fn take_claim(&mut self, claim: &FinishClaim) {
-        let Some(call) = self.open.first() else { return };
-        self.claim = Some(Claim { call_id: call.id.clone(), claim: claim.clone(), accepted: false });
-        self.results.clear();
     }
 
     /// What comes next.
     pub fn next(&self) -> Step {
-        if let Some(claim) = &self.claim {
-            return self.next_of_claim(claim);
+        if let Some(claim) = &self.proof.claim {
+            return match (claim.accepted, &self.stop) {
+                (true, _) => self.end_of_claim(&claim.claim),
+                (false, Some(_)) => Step::AnswerClaim { call_id: claim.call_id().to_owned(), accepted: false },
+                (false, None) => self.proof.next(claim, &self.spec),
+            };
         }
         if let Some((reason, why)) = &self.stop {
             return self.end(verdict_of(*reason), *reason, why.clone());
@@ -407,8 +382,9 @@ impl State {
         if !self.open.is_empty() {
             return self.next_call();
         }
-        if self.failed_rounds >= MAX_CHECK_ROUNDS {
-            let why = format!("the model claimed to be done {} times and a check failed each time", self.failed_rounds);
+        let failed_rounds = self.proof.failed_rounds();
+        if failed_rounds >= MAX_CHECK_ROUNDS {
+            let why = format!("the model claimed to be done {failed_rounds} times and a check failed each time");
             return self.end(Verdict::Failed, ExitReason::Failed, why);
         }
         if self.malformed_answers >= MAX_MALFORMED_ANSWERS {
@@ -425,28 +401,15 @@ impl State {
 
     /// The calls before the first one that something stands before.
     fn next_call(&self) -> Step {
+        if let Some(step) = self.proof.before_work(&self.spec) {
+            return step;
+        }
         let first = self.open.iter().enumerate().find_map(|(at, call)| Some((at, self.gate(call)?)));
         match first {
             Some((0, step)) => step,
             Some((at, _)) => Step::RunCalls(self.open[..at].to_vec()),
             None => Step::RunCalls(self.open.clone()),
         }
-    }
-
-    fn next_of_claim(&self, claim: &Claim) -> Step {
-        let done = self.results.len();
-        let call_id = claim.call_id.clone();
-        if claim.accepted {
-            return self.end_of_claim(&claim.claim);
-        }
-        if self.stop.is_some() {
-            return Step::AnswerClaim { call_id, accepted: false };
-        }
-        if claim.claim.gave_up || done == self.spec.checks.len() {
-            let passed = self.results.iter().all(|result| result.outcome.status == Status::Ok);
-            return Step::AnswerClaim { call_id, accepted: claim.claim.gave_up || passed };
-        }
-        Step::RunCheck { check: done, round: self.round }
     }
 
     fn end_of_claim(&self, claim: &FinishClaim) -> Step {
@@ -456,8 +419,8 @@ impl State {
         } else if checks == 0 {
             (Verdict::Unverified, ExitReason::Done, "the model says it is done; no check was given".to_owned())
         } else {
-            let noun = if checks == 1 { "check" } else { "checks" };
-            (Verdict::Verified, ExitReason::Done, format!("{checks} {noun} passed"))
+            let (proves, why) = self.proof.words(&self.spec);
+            (if proves { Verdict::Verified } else { Verdict::Unverified }, ExitReason::Done, why)
         };
         let ending = claim::ending_jobs(self);
         if !ending.is_empty() {

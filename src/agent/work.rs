@@ -221,7 +221,7 @@ impl Driver {
     /// end of the run's time; a message ends waits alone. What is cancelled still has a result. Returns the words that
     /// are to be taken after it. A command that takes long is told of as it goes on. While the model only waits, it is
     /// as between calls: what people have asked for is done.
-    async fn attended<T>(
+    pub(super) async fn attended<T>(
         &mut self,
         work: impl Future<Output = T>,
         mut progress: mpsc::UnboundedReceiver<Progress>,
@@ -292,28 +292,6 @@ impl Driver {
             self.note(fact)?;
         }
         Ok(done.outcome)
-    }
-
-    /// Runs one check.
-    pub(super) async fn run_check(&mut self, check: usize, round: u32) -> Result<(), Trouble> {
-        if !self.with_box().await? {
-            return Ok(());
-        }
-        self.note(Event::CheckStarted { check, round })?;
-        self.commit()?;
-        let command = self.state.spec().checks[check].to_string();
-        let Bench::Open(bench) = &self.bench else { return Ok(()) };
-        let bench = Arc::clone(bench);
-        let (_, progress) = mpsc::unbounded_channel();
-        let attention = Attention::new();
-        let work = bench.check((check, round, self.state.boxes_before()), &command, &attention);
-        let (result, words) =
-            self.attended(work, progress, &attention, Beside { command: Some(&command), is_wait: false }).await?;
-        match result {
-            Ok(result) => self.note(Event::CheckEnded { result }).map(drop)?,
-            Err(error) => self.stop_for(error)?,
-        }
-        words.into_iter().try_for_each(|word| self.take(word))
     }
 
     /// Brings out what the claim names, removes the box, writes the last entry.
@@ -426,11 +404,11 @@ impl Driver {
 
 /// What goes on while the driver listens.
 #[derive(Debug, Clone, Copy)]
-struct Beside<'a> {
+pub(super) struct Beside<'a> {
     /// The command that runs, where there is one.
-    command: Option<&'a str>,
+    pub(super) command: Option<&'a str>,
     /// Whether nothing is done but waiting.
-    is_wait: bool,
+    pub(super) is_wait: bool,
 }
 
 /// A call that has been noted as started.

@@ -1,8 +1,12 @@
 //! What a person can type: every subcommand, flag and default.
 
+mod proof;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(super) use self::proof::ProofArgs;
 
 /// An autonomous workflow agent: works towards a goal in a sandboxed box, waits without asking a model, proves its
 /// results with checks that the harness runs, and leaves a transcript that can be replayed and verified.
@@ -203,9 +207,8 @@ pub(super) struct DoArgs {
     /// Reads the goal from a file
     #[arg(short, long, value_name = "FILE", conflicts_with = "goal")]
     pub(super) file: Option<PathBuf>,
-    /// A command that must exit with 0 for the run to count as done; may be repeated [config: checks]
-    #[arg(long, value_name = "CMD")]
-    pub(super) check: Vec<String>,
+    #[command(flatten)]
+    pub(super) proof: ProofArgs,
     #[command(flatten)]
     pub(super) limits: LimitArgs,
     /// Writes what the program does to a file, line by line; LONGHAUL_LOG says which lines, such as debug [default: info]

@@ -34,7 +34,8 @@ pub(super) async fn run(args: ChatArgs, place: &Place) -> Result<ExitReason, Fai
     let flags =
         Flags { model: Some(&args.model), sandbox: Some(&args.sandbox), no_docs: args.no_docs, ..Flags::default() };
     let settings = Settings { max_turns: u32::MAX, max_time_s: None, ..Settings::resolve(&flags, place)? };
-    let task = Task { mode: RunMode::Chat, title: "chat".to_owned(), goal: String::new(), checks: Vec::new() };
+    let (checks, protect) = Default::default();
+    let task = Task { mode: RunMode::Chat, title: "chat".to_owned(), goal: String::new(), checks, protect };
     Box::pin(talk(prepare(task, &settings, place)?, &settings.model.name, place)).await
 }
 

@@ -12,7 +12,7 @@ use super::person::{Keyboard, Nobody, Signals};
 use super::settings::{Flags, Settings};
 use super::{Failure, Place, view};
 use crate::agent::Person;
-use crate::domain::{ExitReason, RunMode};
+use crate::domain::{Check, ExitReason, RunMode};
 
 /// The project that the demo works on, and the script that stands for a model.
 const FILES: [(&str, &str); 4] = [
@@ -39,7 +39,8 @@ pub(super) async fn run(args: DemoArgs, place: &Place) -> Result<ExitReason, Fai
         mode: RunMode::Goal,
         title: "demo: train and evaluate a classifier".to_owned(),
         goal: GOAL.to_owned(),
-        checks: vec![CHECK.to_owned()],
+        checks: vec![Check::Command(CHECK.to_owned())],
+        protect: Vec::new(),
     };
     let prepared = prepare(task, &settings, place)?;
     view::say(

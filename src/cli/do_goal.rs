@@ -28,6 +28,7 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
     let flags = Flags {
         model: Some(&args.model),
         sandbox: Some(&args.sandbox),
+        proof: Some(&args.proof),
         max_turns: args.limits.max_turns.as_deref(),
         max_time: args.limits.max_time.as_deref(),
         max_tokens: args.limits.max_tokens.as_deref(),
@@ -59,8 +60,9 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
     let make = |place: &Place| {
         let goal = goal(&args, place)?;
         let title = title(&goal);
-        let checks = settings.checks.iter().chain(&args.check).cloned().collect();
-        prepare(Task { mode: RunMode::Goal, title, goal, checks }, &settings, place)
+        let checks = settings.checks.iter().cloned().chain(args.proof.checks()).collect();
+        let protect = settings.protect.iter().chain(&args.proof.protect).cloned().collect();
+        prepare(Task { mode: RunMode::Goal, title, goal, checks, protect }, &settings, place)
     };
     Box::pin(carry_out(make, manner, place)).await
 }

@@ -36,7 +36,9 @@ pub(super) struct Task {
     /// The goal; empty in a chat.
     pub(super) goal: String,
     /// The checks.
-    pub(super) checks: Vec<String>,
+    pub(super) checks: Vec<Check>,
+    /// Globs of files that it must leave as they are.
+    pub(super) protect: Vec<String>,
 }
 
 /// A run that is ready to begin.
@@ -300,7 +302,10 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
     let tools_sha256 = tools_hash(task.mode);
     RunSpec {
         title: task.title,
-        checks: task.checks.into_iter().map(Check::Command).collect(),
+        checks: task.checks,
+        check_timeout_s: settings.check_timeout_s,
+        baseline: settings.baseline && task.mode == RunMode::Goal,
+        protect: task.protect,
         workspace: settings.workspace.to_string_lossy().into_owned(),
         model: settings.model.name.clone(),
         base_url: settings.model.shown_base_url(),

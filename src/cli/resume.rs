@@ -215,6 +215,7 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
     let flags = Flags {
         model: Some(&model),
         sandbox: Some(&sandbox),
+        proof: None,
         max_turns: args.limits.max_turns.as_deref(),
         max_time: args.limits.max_time.as_deref(),
         max_tokens: args.limits.max_tokens.as_deref(),

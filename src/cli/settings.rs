@@ -4,10 +4,10 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::args::{BoxArgs, ModelArgs, WorkspaceArg};
+use super::args::{BoxArgs, ModelArgs, ProofArgs, WorkspaceArg};
 use super::{Failure, Place, budget, launch};
 use crate::config::{self, Config, Key, Origin, OutputFormat, SandboxChoice, Sources, Value, WireChoice};
-use crate::domain::{Budget, CheckpointRules, ExitReason, SandboxKind};
+use crate::domain::{Budget, Check, CheckpointRules, ExitReason, SandboxKind};
 use crate::model::{Fallback, ModelChoice, Patience, SCRIPT_PREFIX, Wire, key_variable};
 use crate::sandbox::choose::Wanted;
 use crate::sandbox::{Limits, Network};
@@ -23,6 +23,8 @@ pub(super) struct Flags<'a> {
     pub(super) model: Option<&'a ModelArgs>,
     /// Where the work happens.
     pub(super) sandbox: Option<&'a BoxArgs>,
+    /// What proves the result.
+    pub(super) proof: Option<&'a ProofArgs>,
     /// Most model requests.
     pub(super) max_turns: Option<&'a str>,
     /// Most time.
@@ -80,7 +82,13 @@ pub(super) struct Settings {
     /// Whether what is learned about failures is remembered across runs.
     pub(super) lessons: bool,
     /// The checks that the configuration names.
-    pub(super) checks: Vec<String>,
+    pub(super) checks: Vec<Check>,
+    /// How long one may take, in seconds.
+    pub(super) check_timeout_s: Option<u64>,
+    /// Whether they are run before any work, too.
+    pub(super) baseline: bool,
+    /// Globs of files that the run must leave as they are.
+    pub(super) protect: Vec<String>,
     /// What goes to stdout.
     pub(super) output_format: OutputFormat,
 }
@@ -132,6 +140,9 @@ impl Settings {
             checkpoints: checkpoint_rules(&config, sandbox_flags.before_checkpoint.clone()),
             lessons: config.lessons.value,
             checks: config.checks.value,
+            check_timeout_s: config.check_timeout_s.value,
+            baseline: config.baseline.value,
+            protect: config.protect.value,
             output_format: config.output_format.value,
         })
     }
@@ -207,6 +218,8 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
         (Key::LogCap, "--log-cap", sandbox.and_then(|flags| flags.log_cap.as_deref())),
         (Key::Checkpoints, "--checkpoints", sandbox.and_then(|flags| flags.checkpoints.as_deref())),
         (Key::CheckpointCap, "--checkpoint-cap", sandbox.and_then(|flags| flags.checkpoint_cap.as_deref())),
+        (Key::CheckTimeout, "--check-timeout", flags.proof.and_then(|flags| flags.check_timeout.as_deref())),
+        (Key::Baseline, "--no-baseline", flags.proof.filter(|flags| flags.no_baseline).map(|_| "off")),
         (Key::MaxTurns, "--max-turns", flags.max_turns),
         (Key::MaxTime, "--max-time", flags.max_time),
         (Key::MaxTokens, "--max-tokens", flags.max_tokens),

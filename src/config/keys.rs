@@ -1,5 +1,7 @@
 //! The settings that there are, what values they take, and what the project's file may say.
 
+use crate::domain::Check;
+
 /// A setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each is named like the field of `Config` that documents it")]
@@ -26,6 +28,9 @@ pub enum Key {
     MaxCost,
     Price,
     Checks,
+    CheckTimeout,
+    Baseline,
+    Protect,
     Checkpoints,
     CheckpointCap,
     Lessons,
@@ -86,6 +91,10 @@ pub enum Value {
     Network(bool),
     /// Whether tmux is installed.
     Tmux(bool),
+    /// What proves that a goal is reached.
+    Checks(Vec<Check>),
+    /// Whether the checks are run before any work, too.
+    Baseline(bool),
     /// Whether checkpoints are taken unasked.
     Checkpoints(bool),
     /// Most checkpoints that were taken unasked, and most bytes of them; what was not said is as it is.
@@ -110,6 +119,8 @@ pub(super) enum Project {
     Nothing,
     /// Say anything: it can't widen what a run may do.
     Anything,
+    /// Add to it.
+    Add,
     /// Lower it.
     Lower,
     /// Ask for a box, not for none.
@@ -120,7 +131,7 @@ pub(super) enum Project {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
@@ -143,6 +154,9 @@ impl Key {
         Self::MaxCost,
         Self::Price,
         Self::Checks,
+        Self::CheckTimeout,
+        Self::Baseline,
+        Self::Protect,
         Self::Checkpoints,
         Self::CheckpointCap,
         Self::Lessons,
@@ -174,6 +188,9 @@ impl Key {
             Self::MaxCost => "max_cost",
             Self::Price => "price",
             Self::Checks => "checks",
+            Self::CheckTimeout => "check_timeout",
+            Self::Baseline => "baseline",
+            Self::Protect => "protect",
             Self::Checkpoints => "checkpoints",
             Self::CheckpointCap => "checkpoint_cap",
             Self::Lessons => "lessons",
@@ -209,7 +226,9 @@ impl Key {
             Self::CheckpointCap => &["LONGHAUL_CHECKPOINT_CAP"],
             Self::Lessons => &["LONGHAUL_LESSONS"],
             Self::OutputFormat => &["LONGHAUL_OUTPUT_FORMAT"],
-            Self::Checks => &[],
+            Self::CheckTimeout => &["LONGHAUL_CHECK_TIMEOUT"],
+            Self::Baseline => &["LONGHAUL_BASELINE"],
+            Self::Checks | Self::Protect => &[],
         }
     }
 
@@ -226,11 +245,13 @@ impl Key {
             | Self::Price
             | Self::Image
             | Self::Tmux
+            | Self::Baseline
             | Self::Checkpoints
             | Self::CheckpointCap
             | Self::Lessons
             | Self::OutputFormat => Project::Nothing,
-            Self::Memory
+            Self::CheckTimeout
+            | Self::Memory
             | Self::Pids
             | Self::Cpus
             | Self::LogCap
@@ -242,6 +263,7 @@ impl Key {
             Self::Sandbox => Project::SomeBox,
             Self::Network => Project::Off,
             Self::Checks => Project::Anything,
+            Self::Protect => Project::Add,
         }
     }
 
@@ -289,7 +311,7 @@ impl Key {
                 .map(Value::Count)
                 .ok_or("a whole number above zero"),
             Self::Wire => wire(text).map(Value::Wire).ok_or("auto, chat or responses"),
-            Self::MaxTime | Self::Patience | Self::Stall => {
+            Self::MaxTime | Self::Patience | Self::Stall | Self::CheckTimeout => {
                 parse_duration(text).map(Value::Count).ok_or("a time such as 90s, 45m, 2h or 1h30m, and at most 366d")
             }
             Self::MaxTokens | Self::Window => {
@@ -311,7 +333,13 @@ impl Key {
             }
             // Prices in them hold commas.
             Self::Fallbacks => Ok(Value::List(text.split_whitespace().map(str::to_owned).collect())),
-            Self::Checks => Ok(Value::List(vec![text.to_owned()])),
+            Self::Checks => Ok(Value::Checks(vec![Check::Command(text.to_owned())])),
+            Self::Protect => Ok(Value::List(vec![text.to_owned()])),
+            Self::Baseline => match text {
+                "on" => Ok(Value::Baseline(true)),
+                "off" => Ok(Value::Baseline(false)),
+                _ => Err("on or off"),
+            },
             Self::Checkpoints => match text {
                 "auto" => Ok(Value::Checkpoints(true)),
                 "off" => Ok(Value::Checkpoints(false)),
@@ -463,6 +491,8 @@ mod tests {
         for (key, bad) in [
             (Key::Wire, "websocket"),
             (Key::Patience, "long"),
+            (Key::CheckTimeout, "0s"),
+            (Key::Baseline, "sometimes"),
             (Key::Sandbox, "vm"),
             (Key::Network, "yes"),
             (Key::Memory, "much"),

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::Project;
 use super::{Config, Key, Origin, OutputFormat, SandboxChoice, Setting, Value, WireChoice};
+use crate::domain::Check;
 use crate::domain::most_alike;
 
 /// Where settings may come from; everything is passed in.
@@ -70,6 +71,16 @@ pub enum ConfigError {
         /// What would be right.
         right: &'static str,
     },
+    /// A check makes no sense.
+    #[error("{place}: check {nth}: {why}")]
+    Check {
+        /// File and line.
+        place: String,
+        /// Which of the list, from 1.
+        nth: usize,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 /// Reads every layer and tells what holds.
@@ -128,13 +139,22 @@ impl Layers {
                 Some("the kind of box is chosen already")
             }
             (Project::Off, _, Value::Network(true)) => Some("a project may only take the network away"),
-            (Project::Anything | Project::Lower | Project::SomeBox | Project::Off, _, _) => None,
+            (Project::Anything | Project::Add | Project::Lower | Project::SomeBox | Project::Off, _, _) => None,
         };
         match refused {
             Some(why) => {
                 self.warnings.push(format!("`{}` in {} is left out: {why}", key.name(), path.display()));
             }
-            None => self.set(key, value, Origin::File(path.to_owned())),
+            None => {
+                let value = match (key.project(), self.settings.remove(&key), value) {
+                    (Project::Add, Some(Setting { value: Value::List(mut all), .. }), Value::List(more)) => {
+                        all.extend(more);
+                        Value::List(all)
+                    }
+                    (_, _, value) => value,
+                };
+                self.set(key, value, Origin::File(path.to_owned()));
+            }
         }
     }
 
@@ -161,7 +181,10 @@ impl Layers {
             window_tokens: self.take(Key::Window, count),
             max_cost: self.take(Key::MaxCost, number),
             price: self.take(Key::Price, text),
-            checks: or(self.take(Key::Checks, list), Vec::new()),
+            checks: or(self.take(Key::Checks, checks), Vec::new()),
+            check_timeout_s: self.take(Key::CheckTimeout, count),
+            baseline: or(self.take(Key::Baseline, baseline), true),
+            protect: or(self.take(Key::Protect, list), Vec::new()),
             checkpoints: or(self.take(Key::Checkpoints, checkpoints), true),
             checkpoint_cap: or(self.take(Key::CheckpointCap, cap), (None, None)),
             lessons: or(self.take(Key::Lessons, lessons), true),
@@ -206,6 +229,8 @@ typed! {
     sandbox Sandbox SandboxChoice,
     network Network bool,
     tmux Tmux bool,
+    checks Checks Vec<Check>,
+    baseline Baseline bool,
     checkpoints Checkpoints bool,
     lessons Lessons bool,
     output_format OutputFormat OutputFormat,
@@ -244,11 +269,11 @@ fn read_file(path: &Path) -> Result<Vec<(Key, Value)>, ConfigError> {
             key: name.to_owned(),
             meant: most_alike(name, Key::ALL.into_iter().map(Key::name)),
         })?;
-        let value = of_toml(key, value).map_err(|right| ConfigError::Value {
-            place: format!("{shown}:{line}"),
-            key: key.name(),
-            right,
-        })?;
+        let place = format!("{shown}:{line}");
+        let value = match (key, value.get_ref()) {
+            (Key::Checks, DeValue::Array(items)) => super::checks::read(items, &place)?,
+            (key, _) => of_toml(key, value).map_err(|right| ConfigError::Value { place, key: key.name(), right })?,
+        };
         settings.push((key, value));
     }
     Ok(settings)
@@ -256,8 +281,10 @@ fn read_file(path: &Path) -> Result<Vec<(Key, Value)>, ConfigError> {
 
 fn of_toml(key: Key, value: &Spanned<DeValue<'_>>) -> Result<Value, &'static str> {
     match (key, value.get_ref()) {
-        (Key::Checks, DeValue::Array(items)) => texts(items).ok_or("a list of commands"),
-        (Key::Checks, _) => Err("a list of commands"),
+        (Key::Checks, _) => Err("a list of checks"),
+        (Key::Protect, DeValue::Array(items)) => texts(items).ok_or("a list of globs"),
+        (Key::Protect, _) => Err("a list of globs"),
+        (Key::Baseline, DeValue::Boolean(on)) => Ok(Value::Baseline(*on)),
         (Key::Fallbacks, DeValue::Array(items)) => texts(items).ok_or("a list of models"),
         (Key::Fallbacks, _) => Err("a list of models"),
         (key, DeValue::String(text)) => key.parse(text),

@@ -3,11 +3,14 @@
 //! The project's file is input from whoever wrote the project: it may make a run narrower (less network, smaller limits,
 //! more checks), never wider, and never says where requests or credentials go.
 
+mod checks;
 mod keys;
 mod load;
 
 use std::fmt;
 use std::path::PathBuf;
+
+use crate::domain::Check;
 
 pub use keys::{Key, OutputFormat, SandboxChoice, Value, WireChoice, parse_duration, parse_size};
 pub use load::{ConfigError, Sources, load};
@@ -90,8 +93,14 @@ pub struct Config {
     pub max_cost: Setting<Option<f64>>,
     /// What the model's tokens cost, where the table is not to be asked.
     pub price: Setting<Option<String>>,
-    /// Commands that decide whether a run is done.
-    pub checks: Setting<Vec<String>>,
+    /// What decides whether a run is done.
+    pub checks: Setting<Vec<Check>>,
+    /// How long a check may take, in seconds.
+    pub check_timeout_s: Setting<Option<u64>>,
+    /// Whether the checks are run before any work, too.
+    pub baseline: Setting<bool>,
+    /// Globs of files that a run must leave as they are.
+    pub protect: Setting<Vec<String>>,
     /// Whether checkpoints are taken unasked.
     pub checkpoints: Setting<bool>,
     /// Most checkpoints taken unasked that are kept, and most bytes of them.

@@ -220,7 +220,7 @@ impl History {
             }
             RunMode::Goal => {
                 self.pin(entry, Message::System(system));
-                let checks = checks_in_words(&spec.checks);
+                let checks = checks_in_words(spec);
                 let values = [&place[..], &[("goal", spec.goal.as_str()), ("checks", checks.as_str())]].concat();
                 let goal = Prompt::Goal.render(&values).expect("the template is fixed and tested");
                 let message = match docs_in_words(&spec.docs) {
@@ -256,7 +256,7 @@ fn forked(entry: &Entry, spec: &RunSpec, found: BoxReturn, notes: &[String]) -> 
         BoxReturn::Adopted | BoxReturn::Restarted | BoxReturn::Restored => "is a new one, made from a checkpoint",
     };
     let checks = match spec.mode {
-        RunMode::Goal => checks_in_words(&spec.checks),
+        RunMode::Goal => checks_in_words(spec),
         RunMode::Chat => String::new(),
     };
     let notes: String = notes.iter().map(|note| format!("\n- {note}")).collect();
@@ -271,16 +271,25 @@ fn forked(entry: &Entry, spec: &RunSpec, found: BoxReturn, notes: &[String]) -> 
     Prompt::Forked.render(&values).expect("the template is fixed and tested")
 }
 
-fn checks_in_words(checks: &[Check]) -> String {
-    if checks.is_empty() {
-        return "There is no check beside your own judgment: prove the result to yourself before you finish."
-            .to_owned();
+fn checks_in_words(spec: &RunSpec) -> String {
+    let has_others = spec.checks.iter().any(|check| !matches!(check, Check::Command(_)));
+    let mut text = match (spec.checks.is_empty(), has_others) {
+        (true, _) => "There is no check beside your own judgment: prove the result to yourself before you finish.",
+        (false, false) => "When you call `finish`, the harness runs these checks; each must exit with 0:",
+        (false, true) => "When you call `finish`, the harness runs these checks; commands must exit with 0:",
     }
-    let mut text = "When you call `finish`, the harness runs these checks; each must exit with 0:".to_owned();
-    for check in checks {
-        text.push_str("\n- `");
-        text.push_str(&check.to_string());
-        text.push('`');
+    .to_owned();
+    for (at, check) in spec.checks.iter().enumerate() {
+        let what = match check {
+            Check::Command(command) => format!("`{command}`"),
+            Check::File { file } => format!("the file `{file}` is there and not empty"),
+            metric @ Check::Metric { .. } => format!("the number `{metric}`"),
+        };
+        text.push_str(&format!("\n{}. {what}", at + 1));
+    }
+    if !spec.protect.is_empty() {
+        let globs: Vec<String> = spec.protect.iter().map(|glob| format!("`{glob}`")).collect();
+        text.push_str(&format!("\nFiles that must stay exactly as they are: {}.", globs.join(", ")));
     }
     text
 }
@@ -357,7 +366,7 @@ mod tests {
         Project directory: /p
         Started: 2023-11-14 22:13 UTC
         When you call `finish`, the harness runs these checks; each must exit with 0:
-        - `make test`
+        1. `make test`
         ");
     }
 
@@ -399,7 +408,7 @@ mod tests {
         Project directory: /p
         Started: 2023-11-14 22:13 UTC
         When you call `finish`, the harness runs these checks; each must exit with 0:
-        - `make test`
+        1. `make test`
         ");
         let messages = started(RunSpec { docs, ..spec(RunMode::Chat) }, vec![]);
         let [Message::System(system), Message::User(told)] = &messages[..] else { panic!("{messages:?}") };
@@ -456,7 +465,7 @@ mod tests {
         [harness] This run is a fork, begun at 2023-11-14 22:13 UTC: all of the above happened in run 01ARZ3NDEKTSV4RRFFQ69G5FAV, up to its entry 7; from here on the two go their own ways. The box is a new one, made from a checkpoint. Jobs of that run do not exist here.
         - Sessions open again: main.
         When you call `finish`, the harness runs these checks; each must exit with 0:
-        - `make test`
+        1. `make test`
         ");
     }
 

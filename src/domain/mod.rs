@@ -26,7 +26,7 @@ mod words;
 pub use answering::Answering;
 pub use budget::{Budget, Price, Spent, money_words};
 pub use call::{Exit, Outcome, OutputFacts, Status, ToolCall, Usage};
-pub use check::{Check, Comparison};
+pub use check::{Check, CheckError, Comparison};
 pub use checkpoint::{
     BoxReturn, Checkpoint, CheckpointReason, CheckpointRules, Consistency, Effect, Parent, SessionState, Snapshot,
     checkpoint_name,

@@ -27,6 +27,12 @@ pub struct RunSpec {
     pub goal: String,
     /// What decides whether it is done.
     pub checks: Vec<Check>,
+    /// How long one of them may take; half an hour where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_timeout_s: Option<u64>,
+    /// Whether they are run before any work, too: one that passes then proves nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub baseline: bool,
     /// Files that must be as they were when the run ends, as globs over paths in the workspace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub protect: Vec<String>,
@@ -88,6 +94,8 @@ impl RunSpec {
             title: goal.lines().next().unwrap_or_default().to_owned(),
             goal: goal.to_owned(),
             checks: Vec::new(),
+            check_timeout_s: None,
+            baseline: false,
             protect: Vec::new(),
             rules: Rules::default(),
             max_retries: None,

@@ -14,6 +14,7 @@ mod facts;
 mod files;
 mod frame;
 mod freeze;
+mod globs;
 mod gpu;
 mod input;
 mod keep;
@@ -46,6 +47,7 @@ pub use facts::{
     CheckCommand, CommandEnd, CommandState, DirEntry, Event, FileInfo, FileKind, KeptOutput, OpenSession, Phase,
     Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize, TmuxInfo,
 };
+pub use globs::glob_error;
 pub use line::{Connector, Ends, Mended, NoWay};
 pub use past::has_ended;
 pub use protocol::{Frozen, Thawed, Welcome};

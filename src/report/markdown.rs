@@ -200,7 +200,7 @@ impl<'e> Report<'e> {
         let Some(spec) = self.totals.spec.as_ref().filter(|spec| !spec.checks.is_empty()) else { return };
         add(out, "## Checks");
         for (index, command) in spec.checks.iter().enumerate() {
-            let last = self.checks.iter().rfind(|result| result.check == index);
+            let last = self.checks.iter().rfind(|result| result.check == index && result.round > 0);
             let state = match last {
                 None => "**not run**".to_owned(),
                 Some(CheckResult { round, outcome, .. }) => {

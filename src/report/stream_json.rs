@@ -154,7 +154,9 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
                 let which = json!({
                     "check": result.check, "round": result.round, "passed": !has_failed(&result.outcome),
                 });
-                self.checks.push(which.clone());
+                if result.round > 0 {
+                    self.checks.push(which.clone());
+                }
                 self.line("check", at(entry, joined(which, &result.outcome)));
             }
             Event::ArtifactCollected { path, stored, size_bytes, sha256 } => self

@@ -152,9 +152,11 @@ impl Timeline {
             Event::ToolStarted { call } => self.started(call),
             Event::ToolEnded { call_id, outcome } => self.ended(call_id, outcome),
             Event::FinishClaimed { claim } => self.claimed(claim),
+            Event::CheckStarted { round: 0, .. } if self.detail != Detail::Full => String::new(),
             Event::CheckStarted { check, round } => {
                 self.line(&format!("check {}", check + 1), &self.check_words(*check, *round))
             }
+            Event::CheckEnded { result } if result.round == 0 => self.checked_before(result),
             Event::CheckEnded { result } => self.checked(result),
             Event::TurnInterrupted { turn } => self.line("stopped", &format!("turn {turn}, by Ctrl-C")),
             Event::StopAsked { reason, why } => self.stop_asked(*reason, why),

@@ -123,9 +123,9 @@ impl Totals {
                 self.failed_calls += u64::from(has_failed(outcome));
             }
             Event::CheckEnded { result } => {
-                self.checks += 1;
+                self.checks += u64::from(result.round > 0);
                 self.tool_ms += result.outcome.duration_ms;
-                self.failed_checks += u64::from(has_failed(&result.outcome));
+                self.failed_checks += u64::from(result.round > 0 && has_failed(&result.outcome));
             }
             Event::Waited { wait } => {
                 self.waits += 1;

@@ -5,6 +5,7 @@ pub mod schema;
 
 mod artifact;
 mod attention;
+mod check;
 mod checkpoint;
 mod closing;
 mod container;
@@ -25,6 +26,7 @@ mod workbench;
 mod write_file;
 
 pub use attention::Attention;
+pub use check::CheckRun;
 pub use checkpoint::{Args as CheckpointArgs, Doing};
 pub use closing::{Closed, Services};
 pub use keeping::After;

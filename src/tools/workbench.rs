@@ -2,19 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::domain::{BoxFacts, CheckResult, Event, NoticeKind, Outcome, Progress, Status};
-use crate::guest::{GuestError, Phase, RefusalKind};
+use crate::domain::{BoxFacts, Event, NoticeKind, Outcome, Progress, Status};
+use crate::guest::{GuestError, RefusalKind};
 use crate::sandbox::{Counters, Sandbox, SandboxError};
 use crate::terminal::{Terminal, TerminalError};
 
-use super::{Action, Attention, Left, artifact, container, edit_file, facts, read_file, shell, tmux, wait, write_file};
-
-/// How long a check may take.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// So many boxes may go under one check before it counts as undecided.
-const MOST_CHECKS_LOST: u32 = 20;
+use super::{Action, Attention, Left, artifact, container, edit_file, read_file, shell, tmux, wait, write_file};
 
 /// The box failed: nothing more can be done in it.
 #[derive(Debug, thiserror::Error)]
@@ -167,43 +161,6 @@ impl Workbench {
         Ok(Done { outcome: told(outcome)?, facts })
     }
 
-    /// Runs a check in a fresh shell in the workspace, outside the model's sessions. It is known by its number, its round
-    /// and how many boxes the run had before this one: in the same box it is not run twice.
-    ///
-    /// # Errors
-    /// [`WorkbenchError::Gone`].
-    pub async fn check(
-        &self,
-        (check, round, boxes_before): (usize, u32, u32),
-        command: &str,
-        attention: &Attention,
-    ) -> Result<CheckResult, WorkbenchError> {
-        let in_box = if boxes_before == 0 { String::new() } else { format!("-b{boxes_before}") };
-        let first = format!("check-{round}-{check}{in_box}");
-        let mut id = first.clone();
-        let mut outcome = self.check_as(&id, command, attention).await;
-        // One that went with an earlier box says nothing about this one: what a check does may be repeated.
-        for nth in 2..=MOST_CHECKS_LOST {
-            if !self.is_lost(&id).await {
-                break;
-            }
-            id = format!("{first}-{nth}");
-            outcome = self.check_as(&id, command, attention).await;
-        }
-        Ok(CheckResult { check, round, outcome: told(outcome)? })
-    }
-
-    async fn check_as(&self, id: &str, command: &str, attention: &Attention) -> Result<Outcome, TerminalError> {
-        let cwd = Some(self.workspace.clone());
-        let report = self.terminal.check(id, command.as_bytes(), cwd, CHECK_TIMEOUT, attention.token()).await?;
-        Ok(facts::command_outcome(&report))
-    }
-
-    async fn is_lost(&self, id: &str) -> bool {
-        let state = self.terminal.guest().command(id).await;
-        state.is_ok_and(|state| matches!(state.phase, Phase::Lost))
-    }
-
     /// Brings a file, or the files of a directory, out of the box.
     ///
     /// # Errors
@@ -243,13 +200,19 @@ impl Workbench {
         artifact::drop_unrecorded(&self.artifacts, &self.artifacts, recorded);
     }
 
+    /// The project directory inside.
+    pub(super) fn workspace(&self) -> &str {
+        &self.workspace
+    }
+
     /// The box itself.
     pub(super) fn sandbox(&self) -> &dyn Sandbox {
         self.sandbox.as_ref()
     }
 }
 
-fn gone(error: GuestError) -> WorkbenchError {
+/// The guest does not answer any more.
+pub(super) fn gone(error: GuestError) -> WorkbenchError {
     WorkbenchError::Gone(TerminalError::Guest(error))
 }
 

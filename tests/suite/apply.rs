@@ -396,8 +396,19 @@ fn what_can_not_all_be_applied_at_the_end_of_a_run_decides_its_exit_code() {
     let finish = "[[turn]]\n[[turn.call]]\ntool = \"finish\"\narguments = { summary = \"done\" }\n";
     fs::write(&script, format!("{make}{finish}")).unwrap();
     let model = format!("script:{}", script.display());
-    let args =
-        ["do", "x", "--apply", "--check", "true", "--output-format", "json", "--model", &model, "--sandbox", "local"];
+    let args = [
+        "do",
+        "x",
+        "--apply",
+        "--check",
+        "test -e made",
+        "--output-format",
+        "json",
+        "--model",
+        &model,
+        "--sandbox",
+        "local",
+    ];
     let ran = stage.run(&args).exits_with(6);
     let result: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(result["verdict"], "verified");

@@ -75,6 +75,7 @@ mod terminal;
 mod tmux_image;
 mod tmux_tool;
 mod tracing;
+mod verdicts;
 mod view;
 mod waits;
 mod window;

@@ -47,7 +47,7 @@ impl State {
     }
 
     fn check(&mut self, check: usize, status: Status) {
-        let result = CheckResult { check, round: self.round, outcome: Outcome::words(status, "x") };
+        let result = CheckResult { check, round: self.check_round(), outcome: Outcome::words(status, "x") };
         self.sees(Event::CheckEnded { result });
     }
 

@@ -1,6 +1,7 @@
 //! Which layer wins, what a project may do, and what is said of nonsense.
 
 use super::*;
+use crate::domain::{Check, Comparison};
 
 struct Files {
     dir: tempfile::TempDir,
@@ -54,7 +55,10 @@ fn a_project_can_only_make_a_run_narrower() {
     assert_eq!(config.sandbox.value, SandboxChoice::Auto);
     assert!(!config.network.value);
     assert_eq!((config.max_turns.value, config.pids.value), (50, Some(20)));
-    assert_eq!((config.memory_bytes.value, config.checks.value), (Some(1 << 30), vec!["make test".to_owned()]));
+    assert_eq!(
+        (config.memory_bytes.value, config.checks.value),
+        (Some(1 << 30), vec![Check::Command("make test".to_owned())])
+    );
     let named: Vec<&str> = config.warnings.iter().filter_map(|warning| warning.split('`').nth(1)).collect();
     let mut sorted = named.clone();
     sorted.sort_unstable();
@@ -104,4 +108,31 @@ fn a_file_that_cannot_be_read_is_told() {
     let mut files = files("", "");
     files.sources.user = Some(files.dir.path().to_owned());
     assert!(matches!(load(&files.sources), Err(ConfigError::Read { .. })));
+}
+
+#[test]
+fn checks_are_commands_files_and_metrics_and_a_project_adds_to_what_is_protected() {
+    let files = files(
+        "protect = ['a']\ncheck_timeout = '10m'\nbaseline = false",
+        "protect = ['tests/**']\ncheck_timeout = '20m'\n\
+         checks = ['make', { file = 'out.csv' }, { metric = 'e.json#/loss<0.5' }]",
+    );
+    let config = load(&files.sources).unwrap();
+    let metric =
+        Check::Metric { metric: "e.json".to_owned(), pointer: "/loss".to_owned(), is: Comparison::Below, than: 0.5 };
+    let file = Check::File { file: "out.csv".to_owned() };
+    assert_eq!(config.checks.value, [Check::Command("make".to_owned()), file, metric]);
+    assert_eq!(config.protect.value, ["a", "tests/**"]);
+    assert_eq!((config.check_timeout_s.value, config.baseline.value), (Some(600), false));
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+}
+
+#[test]
+fn a_check_that_makes_no_sense_is_named_with_its_place() {
+    let said = |checks: &str| load(&files(&format!("\nchecks = {checks}"), "").sources).unwrap_err().to_string();
+    assert!(said("['a', 3]").contains("user.toml:2: check 2: a command, { file"), "{}", said("['a', 3]"));
+    let metric = said("[{ metric = 'e.json#/x>=good' }]");
+    assert!(metric.ends_with("check 1: `e.json#/x>=good`: column 12: a number such as 0.9 is expected"), "{metric}");
+    assert!(said("[{ file = 1 }]").ends_with("`file` must be a string"));
+    assert!(said("'make'").ends_with("`checks` must be a list of checks"));
 }

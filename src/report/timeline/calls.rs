@@ -106,7 +106,11 @@ impl Timeline {
 
     pub(super) fn check_words(&self, check: usize, round: u32) -> String {
         let command = self.totals.spec.as_ref().and_then(|spec| spec.checks.get(check));
-        let round = if round > 1 { format!("(round {round}) ") } else { String::new() };
+        let round = match round {
+            0 => "(before any work) ".to_owned(),
+            1 => String::new(),
+            round => format!("(round {round}) "),
+        };
         format!("{round}{}", visible(&command.map(ToString::to_string).unwrap_or_default()))
     }
 
@@ -118,6 +122,22 @@ impl Timeline {
             false => format!("{}, {}", self.style.good("passed"), words.trim_start_matches("exit 0, ")),
         };
         self.output(&result.outcome) + &self.note(&words)
+    }
+
+    /// How a check went before any work: it is news only where it shows that the check proves nothing.
+    pub(super) fn checked_before(&self, result: &CheckResult) -> String {
+        let nth = result.check + 1;
+        match (result.outcome.status, self.detail) {
+            (_, Detail::Full) => self.checked(result),
+            (Status::Ok, _) => {
+                self.trouble("before", &format!("check {nth} passes before any work: it proves nothing"))
+            }
+            (Status::Unknown, Detail::Normal) => {
+                self.line("before", &format!("whether check {nth} passes before any work is not known"))
+            }
+            (_, Detail::Normal) => self.line("before", &format!("check {nth} fails, so it can prove something")),
+            (_, Detail::Live) => String::new(),
+        }
     }
 
     fn output(&self, outcome: &Outcome) -> String {

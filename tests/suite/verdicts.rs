@@ -1,0 +1,136 @@
+//! What a verdict rests on: checks of every kind, what they said before any work, files that must stay as they are.
+
+use serde_json::{Value, json};
+
+use crate::goal::{finish, last_result, server_of, shell};
+use crate::model_server::{ModelServer, Reply};
+use crate::stage::{Ran, Stage};
+
+/// Runs `agent do` in a local box with these flags and this model, to its end.
+fn ran(stage: &Stage, server: &ModelServer, flags: &[&str]) -> Ran {
+    let args = [&["do", "reach it", "--sandbox", "local"][..], flags].concat();
+    Ran::of(&stage.asking(server, &args).output().unwrap())
+}
+
+/// The verdict of the newest run and what decided it.
+#[track_caller]
+fn verdict(stage: &Stage) -> (String, String) {
+    let ended = stage.events_of("run_ended").pop().unwrap();
+    let text = |name: &str| ended[name].as_str().unwrap().to_owned();
+    (text("verdict"), text("why"))
+}
+
+/// How often the checks were run in each round, by round.
+fn rounds(stage: &Stage) -> Vec<u64> {
+    stage.events_of("check_ended").iter().map(|event| event["result"]["round"].as_u64().unwrap()).collect()
+}
+
+fn write(path: &str, content: &str) -> Reply {
+    Reply::call("write_file", &json!({"path": path, "content": content}))
+}
+
+#[test]
+fn a_file_and_a_metric_prove_a_result_as_a_command_does() {
+    let stage = Stage::new();
+    let server = server_of(vec![
+        finish("done, I believe"),
+        write("eval.json", "{\"accuracy\": 0.93}"),
+        write("out/report.csv", "a,b\n"),
+        finish("now it is"),
+    ]);
+    let flags = ["--check-file", "out/report.csv", "--check-metric", "eval.json#/accuracy>=0.9"];
+    ran(&stage, &server, &flags).exits_with(0);
+    assert_eq!(verdict(&stage), ("verified".to_owned(), "2 checks passed".to_owned()));
+    let told = last_result(&server.requests()[1].body).to_owned();
+    assert!(told.contains("2 of 2 checks failed") && told.contains("out/report.csv is not there"), "{told}");
+    assert_eq!(rounds(&stage), [0, 0, 1, 1, 2, 2]);
+    let last = stage.events_of("check_ended").pop().unwrap();
+    assert_eq!(last["result"]["outcome"]["text"], "eval.json: `/accuracy` is 0.93 (it must be >= 0.9)");
+    let spec = &stage.events_of("run_started")[0]["spec"];
+    assert_eq!(spec["checks"][1], json!({"metric": "eval.json", "pointer": "/accuracy", "is": ">=", "than": 0.9}));
+    stage.verifies();
+}
+
+#[test]
+fn a_metric_that_can_not_be_read_fails_and_says_what_was_found() {
+    for (content, says) in [
+        (None, "eval.json is not there"),
+        (Some("accuracy: 0.9"), "eval.json is not JSON: "),
+        (Some("{\"accuracy\": NaN}"), "NaN and Infinity are no numbers there"),
+        (Some("{\"acc\": 0.95}"), "eval.json has nothing at `/accuracy`; there is `acc`"),
+        (Some("{\"accuracy\": \"0.95\"}"), "eval.json has a string at `/accuracy`, not a number"),
+        (Some("{\"accuracy\": 0.5}"), "eval.json has `/accuracy` at 0.5 (it must be >= 0.9)"),
+    ] {
+        let stage = Stage::new();
+        let first = content.map(|content| write("eval.json", content));
+        let claims = (0..3).map(|_| finish("done"));
+        let server = server_of(first.into_iter().chain(claims).collect());
+        ran(&stage, &server, &["--check-metric", "eval.json#/accuracy>=0.9"]).exits_with(3);
+        let outcome = stage.events_of("check_ended").pop().unwrap()["result"]["outcome"].clone();
+        assert!(outcome["text"].as_str().unwrap().contains(says), "{outcome}");
+        assert_eq!(verdict(&stage).0, "failed");
+    }
+}
+
+#[test]
+fn a_check_that_makes_no_sense_ends_it_before_it_begins() {
+    let stage = Stage::new();
+    let said = |flag: &str, value: &str| stage.run(&["do", "x", flag, value]).exits_with(2).stderr;
+    let metric = said("--check-metric", "eval.json#/x=1");
+    assert!(metric.contains("column 15: one of >=, >, <=, < and == is expected"), "{metric}");
+    let metric = said("--check-metric", "eval.json");
+    assert!(metric.contains("column 10: `#` and a JSON pointer is expected"), "{metric}");
+    assert!(said("--check-file", "").contains("the path of a file"));
+    assert!(said("--check-timeout", "soon").contains("a time such as 90s"));
+    assert!(said("--protect", "../x").contains("it leads out of the project"));
+    assert!(said("--protect", "a[").contains("unclosed character class"));
+    assert!(!stage.state().join("runs").exists(), "nothing was begun");
+}
+
+#[test]
+fn a_check_that_hangs_is_ended_and_told_as_such_and_the_run_goes_on() {
+    let stage = Stage::new();
+    let server = server_of(vec![shell("touch slow"), finish("done"), shell("rm slow; echo 1 > ok"), finish("mended")]);
+    let check = "test -e slow && exec sleep 600; test -s ok";
+    ran(&stage, &server, &["--check", check, "--check-timeout", "1s"]).exits_with(0);
+    let told = last_result(&server.requests()[2].body).to_owned();
+    assert!(told.contains("it did not end within 1.0 s, its limit, and was killed"), "{told}");
+    assert_eq!(verdict(&stage).0, "verified");
+    stage.verifies();
+}
+
+#[test]
+fn a_check_that_passes_before_any_work_proves_nothing() {
+    let stage = Stage::new();
+    let server = server_of(vec![shell("touch new"), finish("done")]);
+    ran(&stage, &server, &["--check", "test -s data.txt"]).exits_with(0);
+    let (word, why) = verdict(&stage);
+    assert_eq!(
+        (word.as_str(), why.as_str()),
+        ("unverified", "1 check passed, but passed before any work too: it proves nothing")
+    );
+    assert_eq!(rounds(&stage), [0, 1]);
+
+    let again = || server_of(vec![shell("echo 1 > new"), finish("done")]);
+    let flags = ["--check", "test -s data.txt", "--check-file", "new"];
+    ran(&stage, &again(), &flags).exits_with(0);
+    assert_eq!(verdict(&stage), ("verified".to_owned(), "2 checks passed, 1 of them before any work too".to_owned()));
+
+    ran(&stage, &again(), &["--check", "true", "--require-verified"]).exits_with(8);
+    ran(&stage, &again(), &["--check", "true", "--no-baseline", "--require-verified"]).exits_with(0);
+    assert_eq!(rounds(&stage), [1]);
+}
+
+#[test]
+fn the_checks_before_any_work_do_not_keep_the_model_waiting_and_are_not_run_again() {
+    let stage = Stage::new();
+    let server = server_of(vec![shell("echo 1 > new"), finish("done")]);
+    let check = "echo ran >> /tmp/count; test -s new";
+    ran(&stage, &server, &["--check", check]).exits_with(0);
+    let kinds: Vec<Value> = stage.events().iter().map(|event| event["type"].clone()).collect();
+    let first = |kind: &str| kinds.iter().position(|one| one == kind).unwrap();
+    assert!(
+        first("model_answered") < first("check_started") && first("check_ended") < first("tool_started"),
+        "{kinds:?}"
+    );
+}
