@@ -46,7 +46,7 @@ impl Checkpoints {
             }
             Event::ToolEnded { call_id, .. } => drop(self.calls.remove(call_id)),
             Event::JobStarted { job } if job.service => {
-                let known = self.calls.values().find(|(work, _)| *work == job.work);
+                let known = self.calls.values().find(|(work, _)| work == job.call_work());
                 let command = known.map_or_else(|| job.command.clone(), |(_, command)| command.clone());
                 self.services.insert(job.work.clone(), command);
             }

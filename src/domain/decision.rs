@@ -53,6 +53,14 @@ impl Reaction {
             Self::Abort => "abort",
         }
     }
+
+    /// Whether the harness runs the same command again.
+    pub fn is_try(&self) -> bool {
+        match self {
+            Self::RetryAsIs { .. } | Self::RetryChanged { .. } | Self::Park { .. } => true,
+            Self::FixForward { .. } | Self::RollBack { .. } | Self::Ask | Self::Abort => false,
+        }
+    }
 }
 
 /// How sure it is that a reaction helps, by evidence alone.

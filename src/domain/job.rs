@@ -34,6 +34,18 @@ pub struct Job {
     pub offset: u64,
 }
 
+impl Job {
+    /// The name of the work with which its call began: later attempts of the same call have a number after it.
+    pub fn call_work(&self) -> &str {
+        call_work(&self.work)
+    }
+}
+
+/// See [`Job::call_work`].
+pub fn call_work(work: &str) -> &str {
+    work.split_once('-').map_or(work, |(call, _)| call)
+}
+
 /// How to learn that a service is ready.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Readiness {

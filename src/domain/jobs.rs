@@ -58,7 +58,7 @@ impl Jobs {
             Event::ToolEnded { call_id, .. } => drop(self.calls.remove(call_id)),
             Event::ModelRequested { turn, .. } => self.turn = *turn,
             Event::JobStarted { job } => {
-                let call = self.calls.values().find(|(work, _)| *work == job.work);
+                let call = self.calls.values().find(|(work, _)| work == job.call_work());
                 let started = call.map_or(entry.time, |(_, started)| *started);
                 let record = || JobRecord { job: job.clone(), started, findings: Vec::new(), fate: Fate::Alive };
                 self.by_id.entry(job.id).or_insert_with(record);

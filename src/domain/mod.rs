@@ -40,7 +40,7 @@ pub use event::{
 pub use failure::{Failure, FailureClass};
 pub use id::{CheckpointId, DecisionId, IdError, JobId, QuestionId, RunId, SessionName};
 pub use job::{
-    BoxUsage, Finding, GpuUsage, InputKind, Job, JobEnd, NoticeKind, Probe, Readiness, WaitRecord, WakeCause,
+    BoxUsage, Finding, GpuUsage, InputKind, Job, JobEnd, NoticeKind, Probe, Readiness, WaitRecord, WakeCause, call_work,
 };
 pub use jobs::{Fate, JobRecord, Jobs};
 pub use lesson::{Experience, Learning, Lesson};

@@ -75,6 +75,9 @@ pub enum Subject {
     Failure {
         /// The decision to ask.
         decision: DecisionId,
+        /// The call that failed, while it has no outcome yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call_id: Option<String>,
     },
 }
 
@@ -83,7 +86,8 @@ impl Subject {
     pub fn call_id(&self) -> Option<&str> {
         match self {
             Self::Approval { call_id, .. } | Self::Model { call_id, waits: true } => Some(call_id),
-            Self::Model { waits: false, .. } | Self::FailedClaims { .. } | Self::Stuck | Self::Failure { .. } => None,
+            Self::Failure { call_id, .. } => call_id.as_deref(),
+            Self::Model { waits: false, .. } | Self::FailedClaims { .. } | Self::Stuck => None,
         }
     }
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::RunDir;
 use super::line::RawLine;
 use super::reader::{LONGEST_LINE, event_of};
-use crate::domain::{Entry, Event, Job, JobEnd, JobId, PastStep};
+use crate::domain::{Entry, Event, Job, JobEnd, JobId, PastStep, call_work};
 
 /// Why a step can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -181,7 +181,7 @@ impl Steps {
             }
             Some("job_started") => {
                 let JobStarted { job } = read(raw.event)?;
-                if let Some(at) = self.works.get(&job.work) {
+                if let Some(at) = self.works.get(call_work(&job.work)) {
                     self.places[*at].job = Some((self.read, None));
                     self.jobs.insert(job.id, *at);
                 }
