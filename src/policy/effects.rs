@@ -160,7 +160,8 @@ fn of_simple(command: &Simple) -> Effect {
     by_redirection.max(of_words(&words))
 }
 
-fn of_words(words: &[&str]) -> Effect {
+/// How far a simple command reaches by its words, wherever its output goes.
+pub(super) fn of_words(words: &[&str]) -> Effect {
     let is_assignment = |word: &str| word.split_once('=').is_some_and(|(name, _)| is_name(name));
     let Some((first, rest)) = words.split_first() else { return Effect::None };
     if is_assignment(first) {

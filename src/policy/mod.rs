@@ -3,9 +3,11 @@
 
 mod effects;
 mod judge;
+mod repeat;
 mod risk;
 mod words;
 
 pub use effects::effect_of;
 pub use judge::{Judgment, judge};
+pub use repeat::is_repeatable;
 pub use risk::is_risky;
