@@ -37,7 +37,7 @@ pub(super) fn fingerprint(class: FailureClass, command: &str, evidence: &str) ->
 }
 
 /// The programs of a command without their arguments: `cd x && FOO=1 git push origin main | tee log` is `git push|tee`.
-fn shape(command: &str) -> String {
+pub(super) fn shape(command: &str) -> String {
     let segments = command.split(['|', ';', '&', '\n']).map(program).filter(|word| !word.is_empty() && word != "cd");
     let mut programs: Vec<String> = Vec::new();
     for program in segments {
