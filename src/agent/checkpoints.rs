@@ -209,7 +209,8 @@ impl Driver {
         Ok(())
     }
 
-    fn kind(&self) -> Option<SandboxKind> {
+    /// The kind of the box, while it is up.
+    pub(super) fn kind(&self) -> Option<SandboxKind> {
         match &self.bench {
             Bench::Open(bench) => Some(bench.facts().kind),
             Bench::Opening(_) | Bench::Gone => None,

@@ -252,6 +252,7 @@ impl Driver {
         while let Some(word) = self.said.pop_front() {
             self.take(word)?;
         }
+        self.judge_due()?;
         self.obey().await?;
         self.deliver_mail()?;
         match self.state.next() {
@@ -260,6 +261,9 @@ impl Driver {
             Step::AnswerCall { call_id, outcome } => {
                 self.note(Event::ToolEnded { call_id, outcome: *outcome })?;
             }
+            Step::Decide { call_id } => self.decide(&call_id).await?,
+            Step::TryAgain { call_id, not_before } => self.try_again(&call_id, not_before).await?,
+            Step::RollBack { call_id, to } => self.roll_back(&call_id, to).await?,
             Step::Ask(question) => self.put(*question)?,
             Step::AwaitAnswer(question) => self.await_answer(question).await?,
             Step::RunCheck { check, round } => self.run_check(check, round).await?,

@@ -2,6 +2,7 @@
 
 mod around;
 mod asking;
+mod attempts;
 mod boxes;
 mod checkpoints;
 mod claim;
@@ -9,6 +10,7 @@ mod delay;
 mod driver;
 mod evidence;
 mod gate;
+mod ladder;
 mod more;
 mod parting;
 mod past;

@@ -11,7 +11,8 @@ use super::delay::Delay;
 use super::state::State;
 use crate::context::{History, Situation};
 use crate::domain::{
-    BoxFacts, BoxReturn, Checkpoint, CheckpointId, CheckpointReason, Entry, Event, ExitReason, SessionName, ToolCall,
+    BoxFacts, BoxReturn, Checkpoint, CheckpointId, CheckpointReason, Decision, Entry, Event, ExitReason, SessionName,
+    ToolCall,
 };
 use crate::journal::{Blobs, RequestReader};
 
@@ -120,7 +121,8 @@ impl Past {
                     self.sessions.insert(session, Some(format!("c{}", entry.seq)));
                 }
             }
-            Event::ToolEnded { outcome, .. } => {
+            Event::DecisionMade { decision } if decision.chosen.is_try() => self.begins_again(decision),
+            Event::ToolEnded { outcome, .. } | Event::AttemptFailed { outcome, .. } => {
                 if let Some(output) = &outcome.output {
                     let shown = self.shown.entry(output.log.clone()).or_default();
                     *shown = (*shown).max(output.offset + output.size_bytes);
@@ -141,6 +143,15 @@ impl Past {
         }
         self.fold(entry);
         self.last = entry.time;
+    }
+
+    /// The session of the call that failed gets its command once more.
+    fn begins_again(&mut self, decision: &Decision) {
+        let is_it = |call: &&ToolCall| decision.call_id.as_ref() == Some(&call.id);
+        let Some(call) = self.state.open_calls().iter().find(is_it) else { return };
+        if let Some(session) = session_of_command(call) {
+            self.sessions.insert(session, self.state.work_of(&call.id));
+        }
     }
 
     fn leave_box(&mut self) {

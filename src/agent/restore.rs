@@ -155,7 +155,7 @@ impl Driver {
     }
 
     /// Goes back to a checkpoint, having kept what is there.
-    async fn restore(&mut self, record: &CheckpointRecord) -> Result<Outcome, Trouble> {
+    pub(super) async fn restore(&mut self, record: &CheckpointRecord) -> Result<Outcome, Trouble> {
         let checkpoint = &record.checkpoint;
         let failed = |why: &str| {
             let text = format!("checkpoint {} can't be restored, and nothing was changed: {why}", checkpoint.label());

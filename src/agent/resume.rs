@@ -270,7 +270,7 @@ async fn left_open(
             said: None,
             ended_before: ended_before(&past.state, begun.time),
         };
-        let work = format!("c{}", begun.seq);
+        let work = past.state.work_of(&begun.call_id).unwrap_or_default();
         if effect >= Effect::External && is_doubtful(call, &work, &one, parts, returned.bench.as_ref()).await? {
             let doubt = Doubt { call: call.clone(), begun: begun.time, effect };
             match asks(&doubt) {

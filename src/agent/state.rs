@@ -5,13 +5,14 @@ mod proof;
 use jiff::Timestamp;
 
 use self::proof::Proof;
+use super::attempts::Attempts;
 use super::claim;
 use super::person::Limit;
 use crate::domain::{
-    Answering, BoxReturn, CheckResult, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs, NoticeKind, Outcome,
-    Question, QuestionId, Questions, RunMode, RunSpec, Spent, Status, ToolCall, Verdict,
+    Answering, BoxReturn, CheckResult, CheckpointId, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs,
+    NoticeKind, Outcome, Question, QuestionId, Questions, RunMode, RunSpec, Spent, Status, ToolCall, Verdict,
 };
-use crate::recovery::{Circles, Failures};
+use crate::recovery::{Circles, Decisions, Failures};
 
 /// How often a model may claim to be done before failed checks end the run.
 pub const MAX_CHECK_ROUNDS: u32 = 3;
@@ -43,6 +44,25 @@ pub enum Step {
     Ask(Box<Question>),
     /// Wait for the answer to this.
     AwaitAnswer(QuestionId),
+    /// Decide what is done about a call whose last attempt has failed.
+    Decide {
+        /// The call.
+        call_id: String,
+    },
+    /// Run a call again, at this time at the earliest.
+    TryAgain {
+        /// The call.
+        call_id: String,
+        /// The time.
+        not_before: Timestamp,
+    },
+    /// Bring the box back, and tell a call's outcome with that.
+    RollBack {
+        /// The call.
+        call_id: String,
+        /// Where to.
+        to: CheckpointId,
+    },
     /// Tell the model that it goes round in a circle.
     TellCircle {
         /// What goes round, in words.
@@ -126,6 +146,8 @@ pub struct State {
     checkpoints: Checkpoints,
     circles: Circles,
     failures: Failures,
+    decisions: Decisions,
+    attempts: Attempts,
     questions: Questions,
     spent: Spent,
     answering: Answering,
@@ -157,6 +179,8 @@ impl State {
             checkpoints: Checkpoints::default(),
             circles: Circles::default(),
             failures: Failures::default(),
+            decisions: Decisions::default(),
+            attempts: Attempts::default(),
             questions: Questions::default(),
             spent: Spent::default(),
             answering: Answering::default(),
@@ -227,6 +251,16 @@ impl State {
         &self.failures
     }
 
+    /// What was decided about them.
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
+
+    /// The calls whose last attempt has failed.
+    pub(super) fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+
     /// The questions.
     pub fn questions(&self) -> &Questions {
         &self.questions
@@ -271,6 +305,8 @@ impl State {
         self.circles.apply(entry);
         self.answering.apply(&entry.event);
         self.failures.apply(entry);
+        self.decisions.apply(entry);
+        self.attempts.apply(entry);
         self.questions.apply(entry);
         self.proof.apply(entry, self.open.first().map(|call| call.id.as_str()));
         match &entry.event {
@@ -404,7 +440,8 @@ impl State {
         if let Some(step) = self.proof.before_work(&self.spec) {
             return step;
         }
-        let first = self.open.iter().enumerate().find_map(|(at, call)| Some((at, self.gate(call)?)));
+        let before = |call: &ToolCall| self.after_attempt(call).or_else(|| self.gate(call));
+        let first = self.open.iter().enumerate().find_map(|(at, call)| Some((at, before(call)?)));
         match first {
             Some((0, step)) => step,
             Some((at, _)) => Step::RunCalls(self.open[..at].to_vec()),

@@ -163,15 +163,14 @@ impl Driver {
     /// Announces a call, unless an earlier driver has done that. The name under which the box knows it: the place of the
     /// entry, and so unique in the run.
     pub(super) fn start(&mut self, call: &ToolCall) -> Result<String, Trouble> {
-        let seq = match self.state.begun_as(&call.id) {
-            Some(begun) => begun.seq,
-            None => self.note(Event::ToolStarted { call: call.clone() })?.seq,
-        };
-        Ok(format!("c{seq}"))
+        if self.state.begun_as(&call.id).is_none() {
+            self.note(Event::ToolStarted { call: call.clone() })?;
+        }
+        Ok(self.state.work_of(&call.id).expect("it has begun"))
     }
 
     /// Runs calls at the same time; notes their outcomes in the order of the calls.
-    async fn run_batch(&mut self, batch: &[Started]) -> Result<(), Trouble> {
+    pub(super) async fn run_batch(&mut self, batch: &[Started]) -> Result<(), Trouble> {
         let Bench::Open(bench) = &self.bench else { return Ok(()) };
         let bench = Arc::clone(bench);
         let (passing, progress) = mpsc::unbounded_channel();
@@ -199,17 +198,19 @@ impl Driver {
         let oom_kills = before.oom_kills(&bench).await;
         let mut gone = None;
         for (started, result) in batch.iter().zip(results) {
-            let outcome = match result {
+            match result {
                 Ok(done) => {
                     let outcome = self.take_done(done)?;
-                    self.with_failure(&started.action, outcome, oom_kills)
+                    let outcome = self.with_failure(&started.action, outcome, oom_kills);
+                    self.settle(&started.call, &started.action, outcome)?;
                 }
                 Err(error) => {
                     gone.get_or_insert(error);
-                    Outcome::words(Status::Unknown, "unknown: the box ended while this call was under way")
+                    let text = "unknown: the box ended while this call was under way";
+                    let outcome = Outcome::words(Status::Unknown, text);
+                    self.note(Event::ToolEnded { call_id: started.call.id.clone(), outcome })?;
                 }
-            };
-            self.note(Event::ToolEnded { call_id: started.call.id.clone(), outcome })?;
+            }
         }
         if let Some(error) = gone {
             self.stop_for(error)?;
@@ -297,9 +298,11 @@ impl Driver {
     /// Brings out what the claim names, removes the box, writes the last entry.
     pub(super) async fn end(&mut self, ending: Ending) -> Result<Ending, Trouble> {
         for call in self.state.open_calls().to_vec() {
-            let outcome = Outcome::words(Status::Cancelled, "not run: the run ended before");
+            let not_run = || Outcome::words(Status::Cancelled, "not run: the run ended before");
+            let outcome = self.state.outcome_at_end(&call.id).unwrap_or_else(not_run);
             self.note(Event::ToolEnded { call_id: call.id, outcome })?;
         }
+        self.judge_at_end()?;
         self.collect(&ending.artifacts).await?;
         self.checkpoint_proved(ending.verdict).await?;
         // Nobody will answer these any more, but what was said is on record.
@@ -412,13 +415,15 @@ pub(super) struct Beside<'a> {
 }
 
 /// A call that has been noted as started.
-struct Started {
+pub(super) struct Started {
     /// The name under which the box knows it.
-    work: String,
-    call: ToolCall,
-    action: Action,
+    pub(super) work: String,
+    /// The call.
+    pub(super) call: ToolCall,
+    /// What it does.
+    pub(super) action: Action,
     /// What is known of it, where an earlier driver had begun it.
-    left: Option<Left>,
+    pub(super) left: Option<Left>,
 }
 
 /// The command of a call that runs one; a wait tells by itself how it stands.

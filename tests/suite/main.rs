@@ -33,6 +33,7 @@ mod jobs;
 mod journal;
 mod kill_sweep;
 mod killer;
+mod ladder;
 mod lifeline;
 mod litellm;
 mod llama;
