@@ -10,6 +10,7 @@
 //! | `clock` | domain | where time comes from |
 //! | `process` | domain | programs on this host: spawn, cap, kill group, reap |
 //! | `config` | domain | defaults < system < user < project < environment < flags, each value with its origin |
+//! | `notify` | domain process | telling a person who looks elsewhere: commands, desktop, bell, webhooks |
 //! | `telemetry` | domain | tracing set-up, redaction |
 //! | `journal` | domain clock telemetry | events on disk: chained, in order, by run; blobs; store of runs |
 //! | `report` | domain | events turned into what people and programs read: live, timeline, jsonl, markdown, cast |
@@ -34,6 +35,7 @@ pub mod domain;
 pub mod guest;
 pub mod journal;
 pub mod model;
+pub mod notify;
 pub mod policy;
 pub mod process;
 pub mod recovery;

@@ -80,6 +80,8 @@ pub(super) enum Command {
     Gc(GcArgs),
     /// Tries what this machine can do: boxes, tmux, the model's settings, the state directory.
     Doctor(DoctorArgs),
+    /// Tries whether notifications reach you.
+    Notify(TestNotifyArgs),
     /// Shows the tools that the model has, with their JSON Schemas.
     Tools(ToolsArgs),
     /// Prints a completion script for a shell.
@@ -197,6 +199,32 @@ pub(super) struct LimitArgs {
     pub(super) deadline: Option<String>,
 }
 
+/// How a person who looks elsewhere is told.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct NotifyArgs {
+    /// Tells you when the run needs you, ends, stalls or nears a limit: a command (JSON on its standard input), `desktop`,
+    /// `bell`, a URL, or `none`; may be repeated [config: notify]
+    #[arg(long, value_name = "WHAT")]
+    pub(super) notify: Vec<String>,
+    /// How long a question is open before you are reminded; then after twice that, and so on [default: 10m] [config:
+    /// remind_after]
+    #[arg(long, value_name = "DURATION")]
+    pub(super) remind_after: Option<String>,
+}
+
+/// `agent notify`.
+#[derive(Debug, Args)]
+pub(super) struct TestNotifyArgs {
+    /// Sends a test message over every channel and says which have taken it
+    #[arg(long, required = true)]
+    pub(super) test: bool,
+    #[command(flatten)]
+    pub(super) notify: NotifyArgs,
+    /// Prints an array of JSON objects
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 /// `agent do`.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
@@ -238,6 +266,8 @@ pub(super) struct DoArgs {
     /// Whether this process is the one in the background.
     #[arg(skip)]
     pub(super) in_background: bool,
+    #[command(flatten)]
+    pub(super) notify: NotifyArgs,
     #[command(flatten)]
     pub(super) model: ModelArgs,
     #[command(flatten)]
@@ -319,6 +349,8 @@ pub(super) struct ResumeArgs {
     /// Whether this process is the one in the background.
     #[arg(skip)]
     pub(super) in_background: bool,
+    #[command(flatten)]
+    pub(super) notify: NotifyArgs,
     #[command(flatten)]
     pub(super) model: ModelArgs,
 }

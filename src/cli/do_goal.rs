@@ -9,10 +9,11 @@ use super::launch::{Over, Prepared, Task, prepare};
 use super::observers::{Observers, Shared};
 use super::person::{Keyboard, Leave, Nobody, Signals};
 use super::settings::{Flags, Settings};
-use super::{Failure, Place, apply, launch, view};
+use super::{Failure, Place, apply, launch, notify, view};
 use crate::agent::Person;
 use crate::config::OutputFormat;
-use crate::domain::{ExitReason, RunMode, SandboxKind, Verdict};
+use crate::domain::{ExitReason, Observer, RunMode, SandboxKind, Verdict};
+use crate::notify::Notifier;
 use crate::report::{JsonMode, JsonOutput, Live};
 use crate::sandbox::Launch;
 use crate::sandbox::choose::Wanted;
@@ -37,6 +38,7 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
         keep_services: args.keep_services,
         no_docs: args.no_docs,
         output_format: args.output_format.as_deref(),
+        notify: Some(&args.notify),
     };
     let starter = if args.in_background { Some(starter()?) } else { None };
     let quiet;
@@ -153,8 +155,10 @@ async fn attempt(
     }
     let signals = Signals::listen(place)?;
     let leave = left_by_terminal(place, prepared.log(), live.clone());
+    let notifier = notify::begin(&prepared, live.clone());
     let mut observers = Observers::default();
     observers.0.push(Box::new(live));
+    observers.0.extend(notifier.as_ref().map(Notifier::observer));
     if let Some(json) = json {
         observers.0.push(Box::new(json));
     }
@@ -162,10 +166,22 @@ async fn attempt(
         true => Box::new(Keyboard::new(signals, leave)),
         false => Box::new(Nobody::new(signals, leave)),
     };
-    let Some(starter) = starter else { return prepared.drive(Box::new(observers), person).await };
+    let over = driven(prepared, Box::new(observers), person, starter).await;
+    notify::end(notifier, &over).await;
+    over
+}
+
+/// Drives a run to its end, in the background where it has a `starter`.
+async fn driven(
+    prepared: Prepared,
+    observer: Box<dyn Observer>,
+    person: Box<dyn Person>,
+    starter: Option<Starter>,
+) -> Result<Over, Failure> {
+    let Some(starter) = starter else { return prepared.drive(observer, person).await };
     let run = prepared.spec().run.clone();
     let before = background::to_log(&prepared.log())?;
-    match prepared.begin(Box::new(observers), person).await {
+    match prepared.begin(observer, person).await {
         Ok(begun) => {
             // Whoever reads what was printed here sees the end of it.
             drop(before);

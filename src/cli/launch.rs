@@ -21,6 +21,7 @@ use crate::journal::{
     new_run_id,
 };
 use crate::model::{self, Fallback, Model};
+use crate::notify::NotifyPlan;
 use crate::report::Closing;
 use crate::sandbox::{BoxSpec, Network, left_token};
 use crate::telemetry::{Redactor, Spans};
@@ -54,6 +55,8 @@ pub(super) struct Prepared {
     again: Option<Again>,
     /// What of the project's documents the model is not shown, and why.
     left_out: Vec<String>,
+    /// How a person is told of what needs them.
+    notify: NotifyPlan,
     /// What earlier runs have learned.
     lessons: OpenedLessons,
 }
@@ -95,8 +98,9 @@ pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<
     let recorder = Recorder::create(&run, Arc::clone(&clock), Arc::clone(&redactor))
         .map_err(|error| Failure::new(ExitReason::Internal, "cannot begin the transcript").because_of(&error))?;
     let (wish, backends) = wish(&spec, &run, settings, &store, &clock, place);
-    let lessons = lessons(settings, &store);
-    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again: None, left_out, lessons })
+    let (notify, lessons) = (settings.notify.clone(), lessons(settings, &store));
+    let again = None;
+    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out, notify, lessons })
 }
 
 /// The box that is wanted.
@@ -188,8 +192,8 @@ pub(super) fn prepare_again(
     // What was let into the box is let in again.
     wish.spec.token = left_token(run.path()).unwrap_or(wish.spec.token);
     let again = Some(Again { resume, asks });
-    let lessons = lessons(settings, &store);
-    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out: Vec::new(), lessons })
+    let (notify, lessons, left_out) = (settings.notify.clone(), lessons(settings, &store), Vec::new());
+    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out, notify, lessons })
 }
 
 /// What earlier runs have learned; nothing where that is switched off.
@@ -236,6 +240,11 @@ impl Prepared {
         self.begin(observer, person).await?.drive().await
     }
 
+    /// How a person is told of what needs them.
+    pub(super) fn notify(&self) -> &NotifyPlan {
+        &self.notify
+    }
+
     /// What happened so far; empty for a new run.
     pub(super) fn entries(&self) -> &[Entry] {
         self.again.as_ref().map_or(&[], |again| &again.resume.entries)
@@ -247,7 +256,7 @@ impl Prepared {
     /// When it can't be recorded, or can't go on.
     pub(super) async fn begin(self, observer: Box<dyn Observer>, person: Box<dyn Person>) -> Result<Begun, Failure> {
         gc::at_start(RunStore::new(&self.wish.spec.state_dir));
-        let Self { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out, lessons } = self;
+        let Self { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out, lessons, .. } = self;
         let OpenedLessons { lessons, notice } = lessons;
         let parts = Parts {
             clock,

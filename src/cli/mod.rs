@@ -21,6 +21,7 @@ mod hidden;
 mod jobs;
 mod launch;
 mod logs;
+mod notify;
 mod observers;
 mod open_box;
 mod output;
@@ -154,6 +155,7 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
             removed
         }
         Some(Command::Gc(args)) => working(gc::run(args, place, &mut stdout)),
+        Some(Command::Notify(args)) => working(notify::test(args, place)),
         Some(Command::Tools(args)) => tools_list::run(&args, place, &mut stdout),
         Some(Command::Completions { shell }) => printed(&mut stdout, |out| {
             clap_complete::generate(shell, &mut Cli::command(), "agent", out);

@@ -224,6 +224,7 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
         keep_services: spec.keep_services,
         no_docs: true,
         output_format: args.output_format.as_deref(),
+        notify: Some(&args.notify),
     };
     let mut settings = Settings::resolve(&flags, place)?;
     if args.model.base_url.is_none() && !spec.base_url.is_empty() && settings.model.shown_base_url() != spec.base_url {

@@ -4,11 +4,12 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::args::{BoxArgs, ModelArgs, ProofArgs, WorkspaceArg};
+use super::args::{BoxArgs, ModelArgs, NotifyArgs, ProofArgs, WorkspaceArg};
 use super::{Failure, Place, budget, launch};
 use crate::config::{self, Config, Key, Origin, OutputFormat, SandboxChoice, Sources, Value, WireChoice};
 use crate::domain::{Budget, Check, CheckpointRules, ExitReason, SandboxKind};
 use crate::model::{Fallback, ModelChoice, Patience, SCRIPT_PREFIX, Wire, key_variable};
+use crate::notify::{Channel, Ground, NotifyPlan};
 use crate::sandbox::choose::Wanted;
 use crate::sandbox::{Limits, Network};
 use crate::telemetry::Secret;
@@ -41,6 +42,8 @@ pub(super) struct Flags<'a> {
     pub(super) no_docs: bool,
     /// What goes to stdout.
     pub(super) output_format: Option<&'a str>,
+    /// How a person is told.
+    pub(super) notify: Option<&'a NotifyArgs>,
 }
 
 /// What a run is like.
@@ -81,6 +84,8 @@ pub(super) struct Settings {
     pub(super) checkpoints: CheckpointRules,
     /// Whether what is learned about failures is remembered across runs.
     pub(super) lessons: bool,
+    /// How a person is told of what needs them.
+    pub(super) notify: NotifyPlan,
     /// The checks that the configuration names.
     pub(super) checks: Vec<Check>,
     /// How long one may take, in seconds.
@@ -139,6 +144,7 @@ impl Settings {
             save_image: None,
             checkpoints: checkpoint_rules(&config, sandbox_flags.before_checkpoint.clone()),
             lessons: config.lessons.value,
+            notify: notify_plan(&config, place)?,
             checks: config.checks.value,
             check_timeout_s: config.check_timeout_s.value,
             baseline: config.baseline.value,
@@ -147,12 +153,15 @@ impl Settings {
         })
     }
 
-    /// The models' keys, which must never be recorded.
+    /// What must never be recorded: the models' keys, and addresses that are keys.
     pub(super) fn secrets(&self, place: &Place) -> Vec<Secret> {
         let others = self.other_models(place);
         let all = std::iter::once(&self.model).chain(others.iter().map(|(_, choice)| choice));
         let keys = all.filter_map(|choice| choice.api_key.clone());
-        keys.map(|value| Secret { name: "api_key".to_owned(), value }).collect()
+        let keys = keys.map(|value| Secret { name: "api_key".to_owned(), value });
+        let addresses = self.notify.channels.iter().filter_map(Channel::secret);
+        let addresses = addresses.map(|url| Secret { name: "webhook".to_owned(), value: url.to_owned() });
+        keys.chain(addresses).collect()
     }
 
     /// The models that are asked where the first can't answer, each with its name in the record. A key goes to no other
@@ -185,6 +194,33 @@ fn fallbacks(config: &Config) -> Result<Vec<Fallback>, Failure> {
         })
     };
     config.fallbacks.value.iter().map(read).collect()
+}
+
+/// How a person is told. `none` takes back what was said before it.
+fn notify_plan(config: &Config, place: &Place) -> Result<NotifyPlan, Failure> {
+    let mut channels: Vec<Channel> = Vec::new();
+    for text in &config.notify.value {
+        if text.trim() == "none" {
+            channels.clear();
+            continue;
+        }
+        let channel = text.parse().map_err(|error| {
+            Failure::new(
+                ExitReason::Usage,
+                format!("nobody can be notified as `notify` says ({})", config.notify.origin),
+            )
+            .because_of(&error)
+            .hint("give a command, `desktop`, `bell` or a URL: `agent notify --test --notify bell`")
+        })?;
+        if !channels.contains(&channel) {
+            channels.push(channel);
+        }
+    }
+    Ok(NotifyPlan {
+        channels,
+        remind_after: Duration::from_secs(config.remind_after_s.value),
+        ground: Ground { env: place.vars.clone(), cwd: place.cwd.clone() },
+    })
 }
 
 fn sources(flags: &Flags<'_>, workspace: &Path, place: &Place) -> Result<Sources, Failure> {
@@ -225,11 +261,14 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
         (Key::MaxTokens, "--max-tokens", flags.max_tokens),
         (Key::MaxCost, "--max-cost", flags.max_cost),
         (Key::Price, "--price", model.and_then(|flags| flags.price.as_deref())),
+        (Key::RemindAfter, "--remind-after", flags.notify.and_then(|flags| flags.remind_after.as_deref())),
         (Key::OutputFormat, "--output-format", flags.output_format),
     ];
     let given = given.into_iter().filter_map(|(key, flag, text)| Some((key, flag, text?)));
     let fallbacks = model.map(|flags| flags.fallback.clone()).filter(|all| !all.is_empty());
     let fallbacks = fallbacks.map(|all| Ok((Key::Fallbacks, Value::List(all))));
+    let notify = flags.notify.map(|flags| flags.notify.clone()).filter(|all| !all.is_empty());
+    let notify = notify.map(|all| Ok((Key::Notify, Value::List(all))));
     given
         .map(|(key, flag, text)| {
             let value = key.parse(text).map_err(|right| {
@@ -239,6 +278,7 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
             Ok((key, value))
         })
         .chain(fallbacks)
+        .chain(notify)
         .collect()
 }
 

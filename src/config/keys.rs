@@ -34,6 +34,8 @@ pub enum Key {
     Checkpoints,
     CheckpointCap,
     Lessons,
+    Notify,
+    RemindAfter,
     OutputFormat,
 }
 
@@ -131,7 +133,7 @@ pub(super) enum Project {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
@@ -160,6 +162,8 @@ impl Key {
         Self::Checkpoints,
         Self::CheckpointCap,
         Self::Lessons,
+        Self::Notify,
+        Self::RemindAfter,
         Self::OutputFormat,
     ];
 
@@ -194,6 +198,8 @@ impl Key {
             Self::Checkpoints => "checkpoints",
             Self::CheckpointCap => "checkpoint_cap",
             Self::Lessons => "lessons",
+            Self::Notify => "notify",
+            Self::RemindAfter => "remind_after",
             Self::OutputFormat => "output_format",
         }
     }
@@ -225,6 +231,8 @@ impl Key {
             Self::Checkpoints => &["LONGHAUL_CHECKPOINTS"],
             Self::CheckpointCap => &["LONGHAUL_CHECKPOINT_CAP"],
             Self::Lessons => &["LONGHAUL_LESSONS"],
+            Self::Notify => &["LONGHAUL_NOTIFY"],
+            Self::RemindAfter => &["LONGHAUL_REMIND_AFTER"],
             Self::OutputFormat => &["LONGHAUL_OUTPUT_FORMAT"],
             Self::CheckTimeout => &["LONGHAUL_CHECK_TIMEOUT"],
             Self::Baseline => &["LONGHAUL_BASELINE"],
@@ -249,6 +257,8 @@ impl Key {
             | Self::Checkpoints
             | Self::CheckpointCap
             | Self::Lessons
+            | Self::Notify
+            | Self::RemindAfter
             | Self::OutputFormat => Project::Nothing,
             Self::CheckTimeout
             | Self::Memory
@@ -311,7 +321,7 @@ impl Key {
                 .map(Value::Count)
                 .ok_or("a whole number above zero"),
             Self::Wire => wire(text).map(Value::Wire).ok_or("auto, chat or responses"),
-            Self::MaxTime | Self::Patience | Self::Stall | Self::CheckTimeout => {
+            Self::MaxTime | Self::Patience | Self::Stall | Self::CheckTimeout | Self::RemindAfter => {
                 parse_duration(text).map(Value::Count).ok_or("a time such as 90s, 45m, 2h or 1h30m, and at most 366d")
             }
             Self::MaxTokens | Self::Window => {
@@ -334,7 +344,8 @@ impl Key {
             // Prices in them hold commas.
             Self::Fallbacks => Ok(Value::List(text.split_whitespace().map(str::to_owned).collect())),
             Self::Checks => Ok(Value::Checks(vec![Check::Command(text.to_owned())])),
-            Self::Protect => Ok(Value::List(vec![text.to_owned()])),
+            // A command is taken as it stands.
+            Self::Protect | Self::Notify => Ok(Value::List(vec![text.to_owned()])),
             Self::Baseline => match text {
                 "on" => Ok(Value::Baseline(true)),
                 "off" => Ok(Value::Baseline(false)),

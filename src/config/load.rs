@@ -188,6 +188,8 @@ impl Layers {
             checkpoints: or(self.take(Key::Checkpoints, checkpoints), true),
             checkpoint_cap: or(self.take(Key::CheckpointCap, cap), (None, None)),
             lessons: or(self.take(Key::Lessons, lessons), true),
+            notify: or(self.take(Key::Notify, list), Vec::new()),
+            remind_after_s: or(self.take(Key::RemindAfter, count), DEFAULT_REMIND_AFTER_S),
             output_format: or(self.take(Key::OutputFormat, output_format), OutputFormat::Text),
             warnings: self.warnings,
         }
@@ -201,12 +203,15 @@ impl Layers {
     }
 }
 
+const NOTIFY: &str = "a command, desktop, bell or a URL, or a list of such";
 const HIGHER: &str = "a project may only lower it";
 const DEFAULT_MAX_TURNS: u32 = 200;
 /// A provider's outages and limits mostly pass within hours, and waiting costs nothing.
 const DEFAULT_PATIENCE_S: u64 = 6 * 3600;
 /// A model that reasons, or a small machine with a long prompt, may be silent for minutes.
 const DEFAULT_STALL_S: u64 = 300;
+/// Whoever has seen the first notification and is busy is not told off.
+const DEFAULT_REMIND_AFTER_S: u64 = 600;
 
 fn or<T>(setting: Setting<Option<T>>, default: T) -> Setting<T> {
     Setting { value: setting.value.unwrap_or(default), origin: setting.origin }
@@ -287,6 +292,7 @@ fn of_toml(key: Key, value: &Spanned<DeValue<'_>>) -> Result<Value, &'static str
         (Key::Baseline, DeValue::Boolean(on)) => Ok(Value::Baseline(*on)),
         (Key::Fallbacks, DeValue::Array(items)) => texts(items).ok_or("a list of models"),
         (Key::Fallbacks, _) => Err("a list of models"),
+        (Key::Notify, DeValue::Array(items)) => texts(items).ok_or(NOTIFY),
         (key, DeValue::String(text)) => key.parse(text),
         (
             Key::Memory

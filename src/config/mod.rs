@@ -107,6 +107,10 @@ pub struct Config {
     pub checkpoint_cap: Setting<(Option<u32>, Option<u64>)>,
     /// Whether what is learned about failures is remembered across runs.
     pub lessons: Setting<bool>,
+    /// The ways in which a person is told of what needs them.
+    pub notify: Setting<Vec<String>>,
+    /// How long a question is open before a person is reminded of it, in seconds.
+    pub remind_after_s: Setting<u64>,
     /// What standard output gets.
     pub output_format: Setting<OutputFormat>,
     /// What was left out and why, in words.

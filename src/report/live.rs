@@ -102,6 +102,18 @@ impl<W: Write + Send> Live<W> {
         !self.gone && !text.trim().is_empty() && self.last_words.trim() == text.trim()
     }
 
+    /// Says something that is no part of the run, above what stands below all else.
+    pub fn say(&mut self, text: &str) {
+        let line = format!("{:9}{}\n", "", one_line(text, 400));
+        if self.streamed.is_empty() {
+            let shown = self.begin_lines() + &line;
+            self.write(&shown);
+            self.draw_below();
+        } else {
+            self.held.push_str(&line);
+        }
+    }
+
     /// The writer is another one now, and no terminal.
     pub fn leave_terminal(&mut self) {
         self.options = LiveOptions { colour: false, terminal: false, columns: None, ..self.options };

@@ -43,6 +43,7 @@ mod long_waits;
 mod model_script;
 mod model_server;
 mod model_wire;
+mod notifying;
 mod oddities;
 mod outage;
 mod patience;
