@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::person::{Grant, Heard, Limit, Person, Word};
 use crate::clock::Clock;
-use crate::domain::{Event, ExitReason, Question, RunSpec, duration_words};
+use crate::domain::{Event, ExitReason, Question, QuestionId, RunSpec, duration_words};
 pub(super) use crate::journal::Order;
 use crate::journal::{Inbox, Mail};
 use crate::tools::Workbench;
@@ -29,6 +29,17 @@ pub(super) enum Happening {
     News(Box<Event>),
     /// The run's time is over. Comes once.
     TimeOver,
+}
+
+/// What comes of asking.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// What the person did, or that there is none.
+    Heard(Heard),
+    /// Nobody has answered in time.
+    Late,
+    /// Something else.
+    Happened(Happening),
 }
 
 /// All that the driver listens to.
@@ -86,16 +97,33 @@ impl Around {
         }
     }
 
-    /// As [`Around::next`], while the person is asked something.
-    pub(super) async fn next_answer(&mut self, question: &Question) -> Result<Heard, Happening> {
+    /// Asks the person, and listens to all else meanwhile. Where nobody is there, somebody may still answer from elsewhere
+    /// up to `until`.
+    pub(super) async fn next_answer(&mut self, question: &Question, until: Option<Timestamp>) -> Asked {
         let Self { person, inbox, orders, bench, limit } = self;
-        Err(tokio::select! {
+        let clock = Arc::clone(&limit.clock);
+        let mut late = std::pin::pin!(passed(&*clock, until));
+        tokio::select! {
             biased;
-            heard = person.answers(question) => return Ok(heard),
-            () = limit.over() => Happening::TimeOver,
-            mail = next_mail(inbox) => sorted(mail, orders),
-            event = news(bench) => Happening::News(Box::new(event)),
-        })
+            heard = person.answers(question) => match heard {
+                Heard::Nobody if until.is_some() => {}
+                heard => return Asked::Heard(heard),
+            },
+            () = limit.over() => return Asked::Happened(Happening::TimeOver),
+            mail = next_mail(inbox) => return Asked::Happened(sorted(mail, orders)),
+            event = news(bench) => return Asked::Happened(Happening::News(Box::new(event))),
+            () = &mut late => return Asked::Late,
+        }
+        tokio::select! {
+            biased;
+            happening = self.next() => Asked::Happened(happening),
+            () = &mut late => Asked::Late,
+        }
+    }
+
+    /// A question needs no answer from the person any more.
+    pub(super) fn put_away(&mut self, question: QuestionId) {
+        self.person.put_away(question);
     }
 
     /// Asks the person for more at a limit, as long as the run has time.
@@ -206,6 +234,17 @@ async fn news(bench: &Option<Arc<Workbench>>) -> Event {
     match bench {
         Some(bench) => bench.news().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Resolves at this time by the wall clock; never where there is none.
+async fn passed(clock: &dyn Clock, until: Option<Timestamp>) {
+    let Some(until) = until else { return std::future::pending().await };
+    loop {
+        match Duration::try_from(until.duration_since(clock.now())) {
+            Ok(left) if !left.is_zero() => clock.sleep(left.min(LOOK)).await,
+            Ok(_) | Err(_) => return,
+        }
     }
 }
 

@@ -288,6 +288,7 @@ fn risks_much(action: &Action) -> bool {
         | Action::Checkpoint(_)
         | Action::Container(_)
         | Action::Recall(_)
+        | Action::AskHuman(_)
         | Action::Finish(_) => false,
     }
 }

@@ -254,6 +254,7 @@ impl Driver {
         }
         self.judge_due()?;
         self.obey().await?;
+        self.take_answers()?;
         self.deliver_mail()?;
         match self.state.next() {
             Step::AskModel { turn } => self.ask(turn).await?,
@@ -394,6 +395,7 @@ impl Driver {
 
     /// Gives the model what has come, where that parts no calls from their results.
     fn deliver_mail(&mut self) -> Result<(), Trouble> {
+        self.give_way()?;
         let is_boundary = self.state.open_calls().is_empty() && self.state.claim().is_none();
         match is_boundary && self.has_mail() {
             true => self.note_mail(),
@@ -404,6 +406,10 @@ impl Driver {
     /// Records every message that has come; only then is it removed.
     pub(super) fn note_mail(&mut self) -> Result<(), Trouble> {
         while let Some(mail) = self.mail.pop_front() {
+            if mail.answer.is_some() {
+                self.take_answer_of(&mail)?;
+                continue;
+            }
             self.note(Event::UserSaid { text: mail.text.clone(), mail: Some(mail.name.clone()) })?;
             self.around.recorded(&mail);
         }

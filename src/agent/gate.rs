@@ -2,6 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
+use super::answers;
 use super::state::{State, Step};
 use crate::domain::{
     Choice, Outcome, Permit, Question, QuestionEnd, QuestionRecord, QuestionState, Reply, Status, Subject, ToolCall,
@@ -33,6 +34,9 @@ impl State {
     fn gate_after(&self, call: &ToolCall, record: &QuestionRecord) -> Option<Step> {
         match (&record.state, &record.question.subject) {
             (QuestionState::Open, _) => Some(Step::AwaitAnswer(record.question.id)),
+            (_, Subject::Model { .. }) => {
+                Some(Step::AnswerCall { call_id: call.id.clone(), outcome: Box::new(answers::outcome_of(record)) })
+            }
             (QuestionState::Answered { reply, .. }, Subject::Approval { sha256, .. }) => {
                 if reply.is(YES) && *sha256 == bound(call) {
                     return None;

@@ -1,5 +1,6 @@
 //! The loop: decide, act, note.
 
+mod answers;
 mod around;
 mod asking;
 mod attempts;

@@ -33,17 +33,22 @@ impl Driver {
     }
 
     /// Whether the end is one after which the run may be taken up again.
-    fn may_go_on(&self, ending: &Ending) -> bool {
+    pub(super) fn may_go_on(&self, ending: &Ending) -> bool {
         match ending.verdict {
             Verdict::Stopped | Verdict::Blocked | Verdict::Error => self.state.spec().mode == RunMode::Goal,
             Verdict::Verified | Verdict::Unverified | Verdict::Failed => false,
         }
     }
 
-    /// What becomes of jobs at this end. Those of a run that stopped for want of a model go on: they need none.
+    /// What becomes of jobs at this end. Those of a run that stopped for want of a model or of an answer go on: they need
+    /// neither.
     pub(super) fn fate_of_services(&self, ending: &Ending) -> Services {
-        let waits_for_model = matches!(ending.reason, ExitReason::Auth | ExitReason::ProviderUnavailable);
-        if waits_for_model && self.may_go_on(ending) && self.state.jobs().alive().next().is_some() {
+        let waits = match ending.reason {
+            ExitReason::Auth | ExitReason::ProviderUnavailable => true,
+            ExitReason::NeedsHuman => self.state.awaited().is_some(),
+            _ => false,
+        };
+        if waits && self.may_go_on(ending) && self.state.jobs().alive().next().is_some() {
             return Services::KeepAll;
         }
         match self.state.spec().keep_services {

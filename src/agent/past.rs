@@ -114,7 +114,9 @@ impl Past {
             Event::BoxClosed { removed: true, .. } => self.leave_box(),
             Event::SessionOpened { session, .. } => drop(self.sessions.insert(session.clone(), None)),
             Event::SessionClosed { session, .. } => drop(self.sessions.remove(session)),
-            Event::UserSaid { mail: Some(mail), .. } => drop(self.mail.insert(mail.clone())),
+            Event::UserSaid { mail: Some(mail), .. } | Event::QuestionAnswered { mail: Some(mail), .. } => {
+                self.mail.insert(mail.clone());
+            }
             Event::ModelAnswered { calls, .. } => self.call_ids.extend(calls.iter().map(|call| call.id.clone())),
             Event::ToolStarted { call } => {
                 if let Some(session) = session_of_command(call) {

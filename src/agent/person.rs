@@ -1,6 +1,6 @@
 //! The person beside the run: who may interrupt it, speak to it, or end it.
 
-use crate::domain::{ExitReason, NoticeKind, Question, Reply};
+use crate::domain::{ExitReason, NoticeKind, Question, QuestionId, Reply};
 
 /// What a person does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,17 @@ pub enum Limit {
     Tokens,
     /// Money, in millionths of a US dollar.
     Cost,
+}
+
+impl Limit {
+    /// What it counts, as people say it.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Turns => "model requests",
+            Self::Tokens => "tokens",
+            Self::Cost => "US dollars",
+        }
+    }
 }
 
 /// What a person says to a limit that was reached.
@@ -72,8 +83,13 @@ pub trait Person: Send {
         Grant::Nothing
     }
 
-    /// Asks the person: resolves to the answer. May be dropped and called again with the same question.
+    /// Asks the person: resolves to the answer, and never where somebody may still come who answers from elsewhere. May be
+    /// dropped and called again with the same question.
     async fn answers(&mut self, _question: &Question) -> Heard {
         Heard::Nobody
     }
+
+    /// This question needs no answer any more: it was answered from elsewhere, or is over. Called for questions that the
+    /// person was never asked, too.
+    fn put_away(&mut self, _question: QuestionId) {}
 }

@@ -10,7 +10,8 @@ use super::claim;
 use super::person::Limit;
 use crate::domain::{
     Answering, BoxReturn, CheckResult, CheckpointId, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs,
-    NoticeKind, Outcome, Question, QuestionId, Questions, RunMode, RunSpec, Spent, Status, ToolCall, Verdict,
+    NoticeKind, Outcome, Question, QuestionId, QuestionRecord, QuestionState, Questions, RunMode, RunSpec, Spent,
+    Status, ToolCall, Verdict,
 };
 use crate::recovery::{Circles, Decisions, Failures};
 
@@ -154,6 +155,8 @@ pub struct State {
     warned: bool,
     stop: Option<(ExitReason, String)>,
     ended: bool,
+    /// When it was last taken up after an end.
+    taken_up: Option<Timestamp>,
     boxes_before: u32,
 }
 
@@ -187,6 +190,7 @@ impl State {
             warned: false,
             stop: None,
             ended: false,
+            taken_up: None,
             boxes_before: 0,
         }
     }
@@ -266,6 +270,17 @@ impl State {
         &self.questions
     }
 
+    /// The question without whose answer the run can't go on.
+    pub fn awaited(&self) -> Option<&QuestionRecord> {
+        let of_call = self.open.first().and_then(|call| self.questions.about_call(&call.id));
+        of_call.filter(|record| record.state == QuestionState::Open)
+    }
+
+    /// When the run was last taken up after it had ended: people are given their time anew then.
+    pub fn taken_up(&self) -> Option<Timestamp> {
+        self.taken_up
+    }
+
     /// The name of the model that answers now.
     pub fn model(&self) -> &str {
         self.answering.model(&self.spec).0
@@ -314,6 +329,7 @@ impl State {
                 self.floor = Floor::Model;
                 self.nudges = 0;
             }
+            Event::QuestionAnswered { question, .. } => self.take_reply(*question),
             Event::HarnessSaid { .. } => {
                 self.floor = Floor::Model;
                 self.nudges += 1;
@@ -343,6 +359,7 @@ impl State {
             Event::RunResumed { asked, found, .. } => {
                 self.boxes_before += u32::from(matches!(found, BoxReturn::Restored | BoxReturn::Lost));
                 asked.change(&mut self.spec);
+                self.taken_up = if self.ended { Some(entry.time) } else { self.taken_up };
                 self.take_up();
             }
             Event::LimitsRaised { asked } => {
@@ -376,6 +393,15 @@ impl State {
             self.nudges = 0;
             self.malformed_answers = 0;
             self.proof.try_again();
+        }
+    }
+
+    /// An answer that no call waits for is as good as a person's words.
+    fn take_reply(&mut self, question: QuestionId) {
+        let record = self.questions.get(question);
+        if record.is_some_and(|record| record.question.subject.call_id().is_none()) {
+            self.floor = Floor::Model;
+            self.nudges = 0;
         }
     }
 

@@ -17,6 +17,7 @@ use super::state::Ending;
 use super::trouble::Trouble;
 use super::watched::{WATCH_STEP, Watched};
 use crate::domain::{BoxUsage, Event, Job, NoticeKind, Outcome, Progress, Status, ToolCall, WakeCause};
+use crate::journal::Mail;
 use crate::tools::{Action, Attention, CallNames, Closed, Done, Left, Services, Workbench, WorkbenchError};
 
 /// Characters of a message that the model is shown as the reason why it was woken; it is given the whole of it next.
@@ -142,6 +143,9 @@ impl Driver {
         }
         if let [(call, Action::Recall(args))] = &batch[..] {
             return self.run_recall(call, args).await;
+        }
+        if let [(call, Action::AskHuman(args))] = &batch[..] {
+            return self.run_ask(call, args);
         }
         if !self.with_box().await? {
             return Ok(());
@@ -280,7 +284,8 @@ impl Driver {
     }
 
     fn wake_for_mail(&self, attention: &Attention) {
-        let line = self.mail.front().and_then(|mail| mail.text.lines().next()).unwrap_or_default();
+        let said = self.mail.front().map(Mail::words).unwrap_or_default();
+        let line = said.lines().next().unwrap_or_default();
         let mut words: String = line.chars().take(SHOWN_OF_MAIL).collect();
         if line.chars().nth(SHOWN_OF_MAIL).is_some() {
             words.push('…');
@@ -297,11 +302,7 @@ impl Driver {
 
     /// Brings out what the claim names, removes the box, writes the last entry.
     pub(super) async fn end(&mut self, ending: Ending) -> Result<Ending, Trouble> {
-        for call in self.state.open_calls().to_vec() {
-            let not_run = || Outcome::words(Status::Cancelled, "not run: the run ended before");
-            let outcome = self.state.outcome_at_end(&call.id).unwrap_or_else(not_run);
-            self.note(Event::ToolEnded { call_id: call.id, outcome })?;
-        }
+        self.close_calls(&ending)?;
         self.judge_at_end()?;
         self.collect(&ending.artifacts).await?;
         self.checkpoint_proved(ending.verdict).await?;
@@ -316,6 +317,24 @@ impl Driver {
         let Ending { verdict, reason, why, answer, .. } = ending.clone();
         self.note(Event::RunEnded { verdict, reason, why, answer })?;
         Ok(ending)
+    }
+
+    /// Gives every call that is open an outcome; but where a run stops that can be taken up again, the call that waits for
+    /// an answer goes on waiting, and those after it with it.
+    fn close_calls(&mut self, ending: &Ending) -> Result<(), Trouble> {
+        if self.may_go_on(ending) {
+            if self.state.awaited().is_some() {
+                return Ok(());
+            }
+        } else {
+            self.withdraw_questions()?;
+        }
+        for call in self.state.open_calls().to_vec() {
+            let not_run = || Outcome::words(Status::Cancelled, "not run: the run ended before");
+            let outcome = self.state.outcome_at_end(&call.id).unwrap_or_else(not_run);
+            self.note(Event::ToolEnded { call_id: call.id, outcome })?;
+        }
+        Ok(())
     }
 
     async fn collect(&mut self, paths: &[String]) -> Result<(), Trouble> {
@@ -438,6 +457,7 @@ fn command_of(action: &Action) -> Option<&str> {
         | Action::Checkpoint(_)
         | Action::Container(_)
         | Action::Recall(_)
+        | Action::AskHuman(_)
         | Action::Finish(_) => None,
     }
 }

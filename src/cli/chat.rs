@@ -13,13 +13,13 @@ use rustyline::{Helper, Highlighter, Hinter, Validator};
 use super::args::ChatArgs;
 use super::launch::{Prepared, Task, prepare};
 use super::observers::{Observers, Shared};
-use super::person::{Came, Signals, terminated};
+use super::person::{Came, Signals, how_to_answer, more, read_answer, terminated};
 use super::settings::{Flags, Settings};
 use super::{Failure, Place, context, view};
-use crate::agent::{Person, Word};
-use crate::domain::{Entry, ExitReason, Observer, Progress, RunMode};
+use crate::agent::{Grant, Heard, Limit, Person, Word};
+use crate::domain::{Entry, ExitReason, Observer, Progress, Question, QuestionId, RunMode};
 use crate::journal::RunDir;
-use crate::report::Totals;
+use crate::report::{Totals, visible};
 
 const COMMANDS: [(&str, &str); 5] = [
     ("/help", "shows this"),
@@ -50,7 +50,11 @@ pub(super) async fn talk(prepared: Prepared, model: &str, place: &Place) -> Resu
         totals,
     });
     let mut observers = Observers::default();
-    observers.0.push(Box::new(view::live_chat(place)));
+    let mut live = view::live_chat(place);
+    if !prepared.entries().is_empty() {
+        live.catch_up(prepared.entries());
+    }
+    observers.0.push(Box::new(live));
     observers.0.push(Box::new(status.clone()));
     let signals = Signals::listen(place)?;
     let editor = editor(place).map_err(|error| {
@@ -59,7 +63,7 @@ pub(super) async fn talk(prepared: Prepared, model: &str, place: &Place) -> Resu
     let _ = writeln!(io::stdout(), "longhaul {} · {} · /help for help", env!("CARGO_PKG_VERSION"), model);
     let history = place.state_dir().map(|dir| dir.join("chat_history"));
     let run = prepared.run().clone();
-    let chatter = Chatter { signals, editor: Some(editor), line: None, history, status, run };
+    let chatter = Chatter { signals, editor: Some(editor), line: None, asked: None, history, status, run };
     let over = prepared.drive(Box::new(observers), Box::new(chatter)).await?;
     view::print_end(&over, place);
     Ok(over.ending.reason)
@@ -91,6 +95,8 @@ struct Chatter {
     editor: Option<Editor<Commands, FileHistory>>,
     /// The line that is being read: whoever waits for it may give up and come back.
     line: Option<tokio::sync::mpsc::Receiver<ReadLine>>,
+    /// What it is to answer: it was begun when that was asked.
+    asked: Option<QuestionId>,
     history: Option<PathBuf>,
     status: Shared<Status>,
     /// The run's directory.
@@ -112,7 +118,7 @@ impl Person for Chatter {
 
     async fn speaks(&mut self) -> Word {
         loop {
-            let Some(read) = self.read().await else { return terminated() };
+            let Some((asked, read)) = self.read(None).await else { return terminated() };
             match read {
                 Ok(line) if line.trim().is_empty() => {}
                 Ok(line) if line.trim_start().starts_with('/') => {
@@ -120,13 +126,61 @@ impl Person for Chatter {
                         return word;
                     }
                 }
-                Ok(line) => return Word::Say(line.trim().to_owned()),
-                Err(ReadlineError::Interrupted) => say("(Ctrl-D or /quit ends the chat)"),
+                Ok(line) => match asked {
+                    None => return Word::Say(line.trim().to_owned()),
+                    Some(id) => say(&format!("({id} needs no answer any more; type it again to say it to the model)")),
+                },
+                Err(ReadlineError::Interrupted) => say(HOW_TO_LEAVE),
                 Err(_) => return left(),
             }
         }
     }
+
+    async fn answers(&mut self, question: &Question) -> Heard {
+        if self.asked != Some(question.id) {
+            say(&how_to_answer(self.run.id(), question));
+        }
+        loop {
+            let Some((asked, read)) = self.read(Some(question.id)).await else { return Heard::Word(terminated()) };
+            match read {
+                Ok(line) if line.trim_start().starts_with('/') => {
+                    if let Some(word) = self.command(line.trim()) {
+                        return Heard::Word(word);
+                    }
+                }
+                Ok(_) if asked != Some(question.id) => {
+                    say(&format!("(begun before {} was asked, and so no answer to it; type it again)", question.id));
+                }
+                Ok(line) => match read_answer(question, &line) {
+                    Ok(reply) => return Heard::Reply(reply),
+                    Err(why) => say(&why),
+                },
+                Err(ReadlineError::Interrupted) => say(HOW_TO_LEAVE),
+                Err(_) => return Heard::Word(left()),
+            }
+        }
+    }
+
+    async fn grants(&mut self, limit: Limit, why: &str) -> Grant {
+        say(&format!(
+            "{why}; the box and what runs in it are kept\nhow many more {}? (Enter ends the chat)",
+            limit.unit()
+        ));
+        loop {
+            let Some((_, read)) = self.read(None).await else { return Grant::Word(terminated()) };
+            match read {
+                Ok(line) if line.trim().is_empty() => return Grant::Nothing,
+                Ok(line) => match more(limit, &line) {
+                    Some(more) => return Grant::More(more),
+                    None => say(&format!("`{}` makes no sense here", visible(line.trim()))),
+                },
+                Err(_) => return Grant::Nothing,
+            }
+        }
+    }
 }
+
+const HOW_TO_LEAVE: &str = "(Ctrl-D or /quit ends the chat)";
 
 fn left() -> Word {
     Word::End { reason: ExitReason::Done, why: "the person ended the chat".to_owned() }
@@ -137,12 +191,15 @@ fn say(line: &str) {
 }
 
 impl Chatter {
-    /// Reads a line on a thread of its own; None when the program is to end meanwhile.
-    async fn read(&mut self) -> Option<Result<String, ReadlineError>> {
+    /// Reads a line on a thread of its own, to answer what is `asked` or to say something; with it comes what was asked
+    /// when it was begun, since a line that is being typed stays. None when the program is to end meanwhile.
+    async fn read(&mut self, asked: Option<QuestionId>) -> Option<(Option<QuestionId>, Result<String, ReadlineError>)> {
         if let Some(mut editor) = self.editor.take() {
             let (done, line) = tokio::sync::mpsc::channel(1);
+            let prompt = asked.map_or("> ".to_owned(), |id| format!("{id}> "));
+            self.asked = asked;
             std::thread::spawn(move || {
-                let read = editor.readline("> ");
+                let read = editor.readline(&prompt);
                 let _ = done.blocking_send((editor, read));
             });
             self.line = Some(line);
@@ -160,7 +217,7 @@ impl Chatter {
             let _ = editor.append_history(history);
         }
         self.editor = Some(editor);
-        Some(read)
+        Some((self.asked.take(), read))
     }
 
     fn command(&self, line: &str) -> Option<Word> {

@@ -8,7 +8,7 @@ use super::args::{BoxArgs, DemoArgs, ModelArgs};
 use super::do_goal::left_by_terminal;
 use super::launch::{Task, prepare};
 use super::observers::Shared;
-use super::person::{Keyboard, Nobody, Signals};
+use super::person::{Answers, Keyboard, Nobody, Signals};
 use super::settings::{Flags, Settings};
 use super::{Failure, Place, view};
 use crate::agent::Person;
@@ -52,8 +52,8 @@ pub(super) async fn run(args: DemoArgs, place: &Place) -> Result<ExitReason, Fai
     let live = Shared::new(view::live(place));
     let leave = left_by_terminal(place, prepared.log(), live.clone());
     let person: Box<dyn Person> = match place.stdin_tty && place.stderr_tty {
-        true => Box::new(Keyboard::new(signals, leave)),
-        false => Box::new(Nobody::new(signals, leave)),
+        true => Box::new(Keyboard::new(signals, leave, live.clone(), prepared.spec().run.clone())),
+        false => Box::new(Nobody::new(signals, leave, Answers::DoNotCome)),
     };
     let over = prepared.drive(Box::new(live.clone()), person).await?;
     view::print_end(&over, place);

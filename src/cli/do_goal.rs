@@ -7,7 +7,7 @@ use super::args::DoArgs;
 use super::background::{self, Starter};
 use super::launch::{Over, Prepared, Task, prepare};
 use super::observers::{Observers, Shared};
-use super::person::{Keyboard, Leave, Nobody, Signals};
+use super::person::{Answers, Keyboard, Leave, Nobody, Signals};
 use super::settings::{Flags, Settings};
 use super::{Failure, Place, apply, launch, notify, view};
 use crate::agent::Person;
@@ -157,14 +157,17 @@ async fn attempt(
     let leave = left_by_terminal(place, prepared.log(), live.clone());
     let notifier = notify::begin(&prepared, live.clone());
     let mut observers = Observers::default();
-    observers.0.push(Box::new(live));
+    observers.0.push(Box::new(live.clone()));
     observers.0.extend(notifier.as_ref().map(Notifier::observer));
     if let Some(json) = json {
         observers.0.push(Box::new(json));
     }
     let person: Box<dyn Person> = match place.stdin_tty && place.stderr_tty {
-        true => Box::new(Keyboard::new(signals, leave)),
-        false => Box::new(Nobody::new(signals, leave)),
+        true => Box::new(Keyboard::new(signals, leave, live, prepared.spec().run.clone())),
+        false => {
+            let answers = if starter.is_some() { Answers::MayCome } else { Answers::DoNotCome };
+            Box::new(Nobody::new(signals, leave, answers))
+        }
     };
     let over = driven(prepared, Box::new(observers), person, starter).await;
     notify::end(notifier, &over).await;

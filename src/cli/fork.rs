@@ -126,7 +126,7 @@ fn files_at<'a>(entries: &[Entry], checkpoints: &'a Checkpoints, seq: u64) -> Op
 fn changes(event: &Event) -> bool {
     match event {
         Event::ToolStarted { call } => {
-            !matches!(call.name.as_str(), "read_file" | "wait" | "finish" | "checkpoint" | "recall")
+            !matches!(call.name.as_str(), "read_file" | "wait" | "finish" | "checkpoint" | "recall" | "ask_human")
         }
         Event::PersonTyped { .. } | Event::RestoreStarted { .. } => true,
         _ => false,

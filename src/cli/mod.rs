@@ -1,5 +1,6 @@
 //! Arguments in, wiring, words and exit code out.
 
+mod answer;
 mod apply;
 mod args;
 mod attach;
@@ -20,6 +21,7 @@ mod gc;
 mod hidden;
 mod jobs;
 mod launch;
+mod lines;
 mod logs;
 mod notify;
 mod observers;
@@ -30,6 +32,7 @@ mod person;
 mod place;
 mod plain_view;
 mod project_docs;
+mod questions;
 mod replay;
 mod reports;
 mod resume;
@@ -133,6 +136,8 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         Some(Command::Fork(_)) => unreachable!("it has become `agent resume`"),
         Some(Command::Attach(args)) => working(attach::run(args, place)),
         Some(Command::Send(args)) => send::run(&args, place, &mut stdout),
+        Some(Command::Answer(args)) => answer::run(&args, place, &mut stdout),
+        Some(Command::Questions(args)) => questions::run(&args, place, &mut stdout),
         Some(Command::Logs(args)) => working(logs::run(args, place, &mut stdout)),
         Some(Command::Jobs(args)) => working(jobs::run(args, place, &mut stdout)),
         Some(Command::Checkpoint(args)) => working(args.run(place, &mut stdout)),

@@ -1,6 +1,6 @@
 //! The person beside `agent do`: Ctrl-C, SIGTERM, a line typed after an interruption, and the end of the terminal.
 
-use std::io::{self, BufRead as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -8,9 +8,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::do_goal::LiveView;
+use super::lines::Lines;
+use super::questions::silence_words;
 use super::{Failure, Place};
-use crate::agent::{Grant, Limit, Person, Word};
-use crate::domain::{ExitReason, NoticeKind};
+use crate::agent::{Grant, Heard, Limit, Person, Word};
+use crate::domain::{ExitReason, NoticeKind, Question, QuestionId, Reply, RunId};
+use crate::report::{Live, visible};
 
 /// The signals by which a person or a system reaches a run, and the end of its terminal.
 pub(super) struct Signals {
@@ -121,57 +125,141 @@ pub(super) fn interrupted() -> Word {
     Word::End { reason: ExitReason::Interrupted, why: "interrupted by the person".to_owned() }
 }
 
+/// Whether somebody may come who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answers {
+    /// The run goes on in the background: from another terminal.
+    MayCome,
+    /// It was started by something that waits for its end.
+    DoNotCome,
+}
+
 /// Nobody is there to answer: the first Ctrl-C ends the run, and a hang-up does not.
 pub(super) struct Nobody {
     signals: Signals,
     leave: Leave,
+    answers: Answers,
 }
 
 impl Nobody {
     /// Listens to signals only; `leave` is called when the terminal goes away.
-    pub(super) fn new(signals: Signals, leave: Leave) -> Self {
-        Self { signals, leave }
+    pub(super) fn new(signals: Signals, leave: Leave, answers: Answers) -> Self {
+        Self { signals, leave, answers }
     }
 
     fn headless(&mut self) -> Word {
         (self.leave)();
+        // Whoever had it in sight knows of it, and may come back.
+        self.answers = Answers::MayCome;
         Word::Notice { kind: NoticeKind::Headless, text: "hung up: the run goes on without a terminal".to_owned() }
+    }
+
+    /// What a signal means where no turn can be interrupted.
+    fn ends(&mut self, came: Came) -> Word {
+        match came {
+            Came::Interrupt => interrupted(),
+            Came::End => terminated(),
+            Came::HangUp => self.headless(),
+        }
     }
 }
 
 #[async_trait::async_trait]
 impl Person for Nobody {
     async fn interrupts(&mut self) -> Word {
-        match self.signals.next().await {
-            Came::Interrupt => interrupted(),
-            Came::End => terminated(),
-            Came::HangUp => self.headless(),
-        }
+        let came = self.signals.next().await;
+        self.ends(came)
     }
 
     async fn speaks(&mut self) -> Word {
         let why = "a person is needed and nobody is there".to_owned();
         Word::End { reason: ExitReason::NeedsHuman, why }
     }
+
+    async fn answers(&mut self, _: &Question) -> Heard {
+        match self.answers {
+            Answers::DoNotCome => Heard::Nobody,
+            Answers::MayCome => Heard::Word(self.interrupts().await),
+        }
+    }
+}
+
+/// What the person is asked to type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prompt {
+    /// Something for the model.
+    Message,
+    /// How much more the run may take.
+    Grant,
+    /// An answer.
+    Answer(QuestionId),
 }
 
 /// A person at a terminal: the first Ctrl-C interrupts the turn, the second ends the run. When the terminal goes away,
 /// nobody is there any more.
 pub(super) struct Keyboard {
     nobody: Nobody,
-    /// The line that is being typed: whoever waits for it may give up and come back.
-    line: Option<tokio::sync::mpsc::Receiver<Option<String>>>,
+    lines: Lines,
+    /// What stands on the screen: whoever waits for the line may give up and come back.
+    standing: Option<Prompt>,
+    /// What shows the run: shows nothing while an answer is being typed.
+    live: LiveView,
+    run: RunId,
 }
 
 impl Keyboard {
-    /// Listens to signals and, after an interruption, to standard input; `leave` is called when the terminal goes away.
-    pub(super) fn new(signals: Signals, leave: Leave) -> Self {
-        Self { nobody: Nobody::new(signals, leave), line: None }
+    /// Listens to signals and, where something is asked, to standard input; `leave` is called when the terminal goes away.
+    pub(super) fn new(signals: Signals, leave: Leave, live: LiveView, run: RunId) -> Self {
+        let nobody = Nobody::new(signals, leave, Answers::DoNotCome);
+        Self { nobody, lines: Lines::of_stdin(), standing: None, live, run }
     }
 
     fn is_there(&self) -> bool {
         !self.nobody.signals.hung_up
     }
+
+    /// Shows what is asked, unless it stands there already.
+    fn stand(&mut self, prompt: Prompt, words: &str) {
+        if self.standing == Some(prompt) {
+            return;
+        }
+        if prompt != Prompt::Message {
+            // What was typed before anything was asked answers nothing.
+            self.lines.forget();
+            self.live.with(Live::hold);
+        }
+        print_prompt(&format!("\n{words}\n> "));
+        self.standing = Some(prompt);
+    }
+
+    /// Nothing is asked any more.
+    fn over(&mut self) {
+        self.standing = None;
+        self.live.with(Live::go_on);
+    }
+
+    /// The next line, or the word that a signal or the end of the terminal means.
+    async fn line(&mut self) -> Result<Option<String>, Word> {
+        tokio::select! {
+            came = self.nobody.signals.next() => {
+                self.over();
+                Err(self.nobody.ends(came))
+            }
+            line = self.lines.next() => match line {
+                None if self.nobody.signals.lost_terminal() => {
+                    self.over();
+                    Err(self.nobody.headless())
+                }
+                line => Ok(line),
+            },
+        }
+    }
+}
+
+fn print_prompt(words: &str) {
+    let mut stderr = io::stderr();
+    let _ = stderr.write_all(words.as_bytes());
+    let _ = stderr.flush();
 }
 
 #[async_trait::async_trait]
@@ -179,9 +267,7 @@ impl Person for Keyboard {
     async fn interrupts(&mut self) -> Word {
         match self.nobody.signals.next().await {
             Came::Interrupt if self.is_there() => Word::Interrupt,
-            Came::Interrupt => interrupted(),
-            Came::End => terminated(),
-            Came::HangUp => self.nobody.headless(),
+            came => self.nobody.ends(came),
         }
     }
 
@@ -189,60 +275,102 @@ impl Person for Keyboard {
         if !self.is_there() {
             return self.nobody.speaks().await;
         }
-        let line = self.line.get_or_insert_with(|| ask_for_a_line(INTERRUPTED));
-        tokio::select! {
-            came = self.nobody.signals.next() => match came {
-                Came::Interrupt => interrupted(),
-                Came::End => terminated(),
-                Came::HangUp => self.nobody.headless(),
-            },
-            text = line.recv() => {
-                self.line = None;
-                match text.flatten() {
-                    Some(text) if !text.trim().is_empty() => Word::Say(text.trim().to_owned()),
-                    Some(_) => Word::Say("Go on.".to_owned()),
-                    None if self.nobody.signals.lost_terminal() => self.nobody.headless(),
-                    None => interrupted(),
-                }
-            }
+        self.stand(Prompt::Message, INTERRUPTED);
+        let line = match self.line().await {
+            Ok(line) => line,
+            Err(word) => return word,
+        };
+        self.over();
+        match line {
+            Some(text) if !text.trim().is_empty() => Word::Say(text.trim().to_owned()),
+            Some(_) => Word::Say("Go on.".to_owned()),
+            None => interrupted(),
         }
     }
 
     async fn grants(&mut self, limit: Limit, why: &str) -> Grant {
-        let unit = match limit {
-            Limit::Turns => "model requests",
-            Limit::Tokens => "tokens",
-            Limit::Cost => "US dollars",
-        };
+        let unit = limit.unit();
         while self.is_there() {
             let prompt =
                 format!("{why}; the box and what runs in it are kept\nhow many more {unit}? (Enter ends the run)");
-            let mut line = ask_for_a_line(&prompt);
-            let text = tokio::select! {
-                came = self.nobody.signals.next() => return match came {
-                    Came::Interrupt => Grant::Nothing,
-                    Came::End => Grant::Word(terminated()),
-                    Came::HangUp => Grant::Word(self.nobody.headless()),
-                },
-                text = line.recv() => text.flatten(),
-            };
-            match text {
-                Some(text) if !text.trim().is_empty() => {
+            self.stand(Prompt::Grant, &prompt);
+            let line = self.line().await;
+            self.over();
+            match line {
+                Ok(Some(text)) if !text.trim().is_empty() => {
                     if let Some(more) = more(limit, &text) {
                         return Grant::More(more);
                     }
                 }
-                Some(_) => return Grant::Nothing,
-                None if self.nobody.signals.lost_terminal() => return Grant::Word(self.nobody.headless()),
-                None => return Grant::Nothing,
+                Ok(_) => return Grant::Nothing,
+                Err(word) if word == interrupted() => return Grant::Nothing,
+                Err(word) => return Grant::Word(word),
             }
         }
         Grant::Nothing
     }
+
+    async fn answers(&mut self, question: &Question) -> Heard {
+        if !self.is_there() {
+            return self.nobody.answers(question).await;
+        }
+        self.stand(Prompt::Answer(question.id), &how_to_answer(&self.run, question));
+        loop {
+            let line = match self.line().await {
+                Ok(line) => line,
+                Err(word) => return Heard::Word(word),
+            };
+            let Some(line) = line else {
+                self.over();
+                return Heard::Word(interrupted());
+            };
+            match read_answer(question, &line) {
+                Ok(reply) => {
+                    self.over();
+                    return Heard::Reply(reply);
+                }
+                Err(why) => print_prompt(&format!("{why}\n> ")),
+            }
+        }
+    }
+
+    fn put_away(&mut self, question: QuestionId) {
+        if self.standing == Some(Prompt::Answer(question)) {
+            // The prompt goes, and what was typed there with it.
+            print_prompt("\r\u{1b}[K");
+            self.lines.forget();
+            self.over();
+        }
+    }
+}
+
+/// What stands below a question that is put to a person.
+pub(super) fn how_to_answer(run: &RunId, question: &Question) -> String {
+    let with = match question.takes_words() {
+        true => "a number, a name or words of your own",
+        false => "a number or a name; words may follow",
+    };
+    format!(
+        "answer with {with}\n{}; from another terminal: agent answer {run} {} …",
+        silence_words(question.silence),
+        question.id
+    )
+}
+
+/// What a line says to a question.
+///
+/// # Errors
+/// Why it is no answer, in words.
+pub(super) fn read_answer(question: &Question, line: &str) -> Result<Reply, String> {
+    match Reply::read(question, line) {
+        None => Err(format!("nothing is taken for an answer but one of {}", question.names())),
+        Some(reply) if question.admits(&reply) => Ok(reply),
+        Some(reply) => Err(visible(&format!("`{}` is none of {}", reply.words(), question.names())).into_owned()),
+    }
 }
 
 /// How much more a line says; None where it makes no sense.
-fn more(limit: Limit, line: &str) -> Option<u64> {
+pub(super) fn more(limit: Limit, line: &str) -> Option<u64> {
     let line = line.trim().trim_start_matches('+');
     let above_zero = |text: &str| text.parse().ok().filter(|more: &u64| *more > 0);
     match limit {
@@ -257,18 +385,3 @@ fn more(limit: Limit, line: &str) -> Option<u64> {
 
 const INTERRUPTED: &str = "interrupted; the box and what runs in it are kept\n\
      type a message for the model, or press Ctrl-C again to end the run";
-
-/// Shows the prompt and reads a line on a thread of its own: a read from a terminal can't be cancelled, and must not hold
-/// the runtime up at its end.
-fn ask_for_a_line(prompt: &str) -> tokio::sync::mpsc::Receiver<Option<String>> {
-    let mut stderr = io::stderr();
-    let _ = write!(stderr, "\n{prompt}\n> ");
-    let _ = stderr.flush();
-    let (said, line) = tokio::sync::mpsc::channel(1);
-    std::thread::spawn(move || {
-        let mut text = String::new();
-        let read = io::stdin().lock().read_line(&mut text);
-        let _ = said.blocking_send(read.ok().filter(|&bytes| bytes > 0).map(|_| text));
-    });
-    line
-}

@@ -1,8 +1,8 @@
 //! The conversation as a fold of the run's entries: the same entries give the same messages, byte for byte.
 
 use crate::domain::{
-    BoxReturn, Check, Entry, Event, Outcome, ProjectDoc, Reduction, ReductionCause, RunMode, RunSpec, Summary,
-    SummaryBy, duration_words,
+    BoxReturn, Check, Entry, Event, Outcome, ProjectDoc, QuestionRecord, Questions, Reduction, ReductionCause, Reply,
+    RunMode, RunSpec, Summary, SummaryBy, duration_words,
 };
 use crate::model::Message;
 
@@ -25,6 +25,8 @@ pub struct History {
     forked: Option<RunSpec>,
     /// The run was taken up and the model has not been asked since.
     anew: bool,
+    /// What was asked of persons.
+    questions: Questions,
     /// Words that wait until those have theirs.
     held: Vec<(Kind, String)>,
     /// What stands for what is not shown any more.
@@ -72,6 +74,7 @@ impl History {
 
     /// Takes in what happened. Calls and results can't part: an answer's results follow it before anything else does.
     pub fn apply(&mut self, entry: &Entry) {
+        self.questions.apply(entry);
         match &entry.event {
             Event::RunStarted { spec, .. } => self.begin(spec, entry),
             Event::UserSaid { text, .. } if self.interrupted => {
@@ -97,6 +100,12 @@ impl History {
                 self.end_call(call_id, outcome);
                 self.open = self.open.saturating_sub(1);
                 self.say_held(entry.seq);
+            }
+            Event::QuestionAnswered { question, reply, .. } => {
+                if let Some(text) = answered(self.questions.get(*question), reply) {
+                    self.held.push((Kind::Person, text));
+                    self.say_held(entry.seq);
+                }
             }
             Event::RunForked { spec } => {
                 self.forked = Some(spec.clone());
@@ -235,6 +244,21 @@ impl History {
     fn pin(&mut self, entry: &Entry, message: Message) {
         self.units.push(Unit { seq: entry.seq, kind: Kind::Pinned, messages: vec![message], steps: Vec::new() });
     }
+}
+
+/// An answer as a message; None where the outcome of a call tells it.
+fn answered(record: Option<&QuestionRecord>, reply: &Reply) -> Option<String> {
+    let question = &record?.question;
+    if question.subject.call_id().is_some() {
+        return None;
+    }
+    let (id, asked) = (question.id, question.text.as_str());
+    let said = match (&reply.choice, reply.text.as_str()) {
+        (Some(choice), "") => choice.clone(),
+        (Some(choice), text) => format!("{choice}\n{text}"),
+        (None, text) => text.to_owned(),
+    };
+    Some(format!("[harness] A person has answered {id} ({asked}):\n{said}"))
 }
 
 fn resumed(entry: &Entry, away_ms: u64, found: BoxReturn, notes: &[String]) -> String {

@@ -50,6 +50,7 @@ impl Situation {
                 | NoticeKind::DocLeftOut
                 | NoticeKind::TokensMissing
                 | NoticeKind::NothingToReduce
+                | NoticeKind::AnswerUnused
                 | NoticeKind::LessonsLost => {}
             },
             Event::SidecarStopped { name, why } => self.add(format!("Sidecar {name} is gone: {}.", cut(why))),

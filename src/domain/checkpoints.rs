@@ -133,7 +133,7 @@ impl Checkpoints {
 
 /// Whether a call of this tool may change files.
 fn may_change(tool: &str) -> bool {
-    !matches!(tool, "read_file" | "wait" | "finish" | "checkpoint" | "recall")
+    !matches!(tool, "read_file" | "wait" | "finish" | "checkpoint" | "recall" | "ask_human")
 }
 
 fn command_of(tool: &str, arguments: &str) -> Option<String> {

@@ -339,6 +339,8 @@ pub enum NoticeKind {
     TokensMissing,
     /// A person asked for a smaller conversation, and there was nothing to leave out.
     NothingToReduce,
+    /// An answer that lay in the inbox answers nothing.
+    AnswerUnused,
     /// What was learned can't be kept, or could not be read.
     LessonsLost,
 }

@@ -37,6 +37,27 @@ pub struct Choice {
     pub what: String,
 }
 
+impl Question {
+    /// Whether words alone answer it. Nobody is taken to have agreed to a call, or to have refused it, by words that name
+    /// neither.
+    pub fn takes_words(&self) -> bool {
+        !matches!(self.subject, Subject::Approval { .. })
+    }
+
+    /// Whether this answers it: an option that there is, or words where they are enough.
+    pub fn admits(&self, reply: &Reply) -> bool {
+        match &reply.choice {
+            Some(choice) => self.options.iter().any(|option| option.name == *choice),
+            None => self.takes_words() && !reply.text.trim().is_empty(),
+        }
+    }
+
+    /// The names of the options, such as `yes, no`.
+    pub fn names(&self) -> String {
+        self.options.iter().map(|option| option.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl Choice {
     /// A way on.
     pub fn new(name: &str, what: impl Into<String>) -> Self {
@@ -71,6 +92,11 @@ pub enum Subject {
     },
     /// The model goes round in a circle and was told so.
     Stuck,
+    /// The model says that it can't go on without a person.
+    GaveUp {
+        /// The call that says so.
+        call_id: String,
+    },
     /// A failure that no way on is left for.
     Failure {
         /// The decision to ask.
@@ -85,9 +111,24 @@ impl Subject {
     /// The call that gets the answer as its outcome, or waits for it to be run.
     pub fn call_id(&self) -> Option<&str> {
         match self {
-            Self::Approval { call_id, .. } | Self::Model { call_id, waits: true } => Some(call_id),
+            Self::Approval { call_id, .. } | Self::Model { call_id, waits: true } | Self::GaveUp { call_id } => {
+                Some(call_id)
+            }
             Self::Failure { call_id, .. } => call_id.as_deref(),
             Self::Model { waits: false, .. } | Self::FailedClaims { .. } | Self::Stuck => None,
+        }
+    }
+
+    /// Whether the run stands still until it is answered.
+    pub fn stops_the_run(&self) -> bool {
+        !matches!(self, Self::Model { waits: false, .. })
+    }
+
+    /// Whether a message that says what to do makes it needless.
+    pub fn yields_to_words(&self) -> bool {
+        match self {
+            Self::FailedClaims { .. } | Self::Stuck | Self::GaveUp { .. } => true,
+            Self::Approval { .. } | Self::Model { .. } | Self::Failure { .. } => false,
         }
     }
 }

@@ -29,7 +29,9 @@ pub use epoch::{Holder, silent_for};
 pub use fork::{ForkError, Prefix, fork};
 pub use head::{Head, HeadError};
 pub use heartbeat::{Heartbeat, LONGEST_SILENCE};
-pub use inbox::{Inbox, LONGEST_MESSAGE, Mail, Order, PostError, post, post_order};
+pub use inbox::{
+    Inbox, LONGEST_MESSAGE, LeftAnswer, Mail, Order, PostError, left_answers, post, post_answer, post_order,
+};
 pub use lessons::{Lessons, LessonsError, OpenedLessons};
 pub use lock::{LockError, RunLock};
 pub use reader::{ReadError, ReadProblem, Reader, TornTail};
@@ -37,5 +39,5 @@ pub use recorder::{AppendError, Recorder, ReopenError, Reopened, Syncer, must_sy
 pub use requests::{RequestReader, Requests, StoredRequest};
 pub use steps::{StepError, Steps};
 pub use store::{RunDir, RunStore, StoreError, new_run_id};
-pub use summary::{DiskUse, RunState, RunSummary};
+pub use summary::{DiskUse, OpenQuestion, RunState, RunSummary};
 pub use verify::{Problem, VerifyReport, verify};

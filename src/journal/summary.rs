@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::line::RawLine;
 use super::{RunDir, RunLock};
-use crate::domain::{ExitReason, Parent, RunId, Usage, Verdict};
+use crate::domain::{ExitReason, Parent, QuestionId, RunId, Usage, Verdict};
 
 /// How it stands with a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -63,6 +63,18 @@ pub struct RunSummary {
     /// Where it was forked from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// The questions that wait for an answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub questions: Vec<OpenQuestion>,
+}
+
+/// A question that waits for an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenQuestion {
+    /// Its name.
+    pub id: QuestionId,
+    /// The question, in one line.
+    pub text: String,
 }
 
 /// What a run takes on disk.
@@ -88,6 +100,7 @@ impl RunSummary {
             model: String::new(),
             workspace: String::new(),
             parent: None,
+            questions: Vec::new(),
         };
         if let Err(why) = summary.fold(&run.journal()) {
             summary.state = RunState::Broken { why };
@@ -139,6 +152,15 @@ impl RunSummary {
                     (self.started, self.duration_ms) = (Some(time), 0);
                 }
                 self.state = RunState::Interrupted;
+                self.questions.clear();
+            }
+            Some("question_asked") => {
+                let event: QuestionPut = serde_json::from_str(line.event).ok()?;
+                self.questions.push(event.question);
+            }
+            Some("question_answered" | "question_closed") => {
+                let event: QuestionOver = serde_json::from_str(line.event).ok()?;
+                self.questions.retain(|open| open.id != event.question);
             }
             Some("run_resumed") => self.state = RunState::Interrupted,
             Some("model_answered") => {
@@ -189,6 +211,16 @@ struct Asked {
     workspace: String,
     #[serde(default)]
     parent: Option<Parent>,
+}
+
+#[derive(Deserialize)]
+struct QuestionPut {
+    question: OpenQuestion,
+}
+
+#[derive(Deserialize)]
+struct QuestionOver {
+    question: QuestionId,
 }
 
 #[derive(Deserialize)]

@@ -132,7 +132,7 @@ pub fn effect_of(call: &ToolCall) -> Effect {
     let arguments: Value = serde_json::from_str(&call.arguments).unwrap_or_default();
     let text = |name: &str| arguments.get(name).and_then(Value::as_str);
     match call.name.as_str() {
-        "read_file" | "wait" | "finish" => Effect::None,
+        "read_file" | "wait" | "finish" | "ask_human" => Effect::None,
         "shell" => text("command").map_or(Effect::None, of_command),
         "tmux" => match text("action") {
             Some("read" | "screen" | "log" | "grep" | "list") => Effect::None,

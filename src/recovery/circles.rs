@@ -71,6 +71,7 @@ impl Circles {
             }
             // Whoever says something has seen how it stands, and things are as they were long ago or elsewhere.
             Event::UserSaid { .. }
+            | Event::QuestionAnswered { .. }
             | Event::RunResumed { .. }
             | Event::RunForked { .. }
             | Event::CheckpointRestored { .. } => {

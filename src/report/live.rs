@@ -8,7 +8,7 @@ use super::style::{Style, one_line};
 use super::timeline::{Detail, TEXT, Timeline, TimelineOptions};
 use super::waiting::standing;
 use super::{Totals, visible};
-use crate::domain::{Entry, Event, Observer, Progress, WaitProgress};
+use crate::domain::{Entry, Event, Observer, Progress, Questions, WaitProgress};
 
 /// Lines of a running command that are shown on a terminal.
 const TAIL: usize = 3;
@@ -58,6 +58,8 @@ pub struct Live<W> {
     status: String,
     /// When the wait that goes on is told of next, where no line can be taken back.
     next_beat_ms: u64,
+    /// What waits for a person to have typed, while one does.
+    waiting: Option<String>,
     gone: bool,
 }
 
@@ -78,6 +80,7 @@ impl<W: Write + Send> Live<W> {
             last_lines: String::new(),
             status: String::new(),
             next_beat_ms: HEARTBEAT_MS,
+            waiting: None,
             gone: false,
         }
     }
@@ -87,13 +90,32 @@ impl<W: Write + Send> Live<W> {
         self.timeline.totals()
     }
 
-    /// Takes in what happened before anybody looked; shows only whose run it is.
+    /// Takes in what happened before anybody looked; shows only whose run it is, and the question that it waits with.
     pub fn catch_up(&mut self, entries: &[Entry]) {
+        let mut questions = Questions::default();
         for (nth, entry) in entries.iter().enumerate() {
+            questions.apply(entry);
             let text = self.timeline.entry(entry);
             if nth == 0 {
                 self.write(&text);
             }
+        }
+        for record in questions.open().filter(|record| record.question.subject.stops_the_run()) {
+            self.write(&self.timeline.asked(&record.question));
+        }
+    }
+
+    /// Shows nothing until [`Live::go_on`]: a person is typing, and what they see there is to stay.
+    pub fn hold(&mut self) {
+        let anew = self.begin_lines();
+        self.write(&anew);
+        self.waiting.get_or_insert_default();
+    }
+
+    /// Shows what has waited, and what comes.
+    pub fn go_on(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            self.write(&waiting);
         }
     }
 
@@ -124,6 +146,10 @@ impl<W: Write + Send> Live<W> {
 
     fn write(&mut self, text: &str) {
         if self.gone || text.is_empty() {
+            return;
+        }
+        if let Some(waiting) = &mut self.waiting {
+            waiting.push_str(text);
             return;
         }
         let written: io::Result<()> = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());

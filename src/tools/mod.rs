@@ -4,6 +4,7 @@ pub mod decode;
 pub mod schema;
 
 mod artifact;
+mod ask_human;
 mod attention;
 mod check;
 mod checkpoint;
@@ -25,6 +26,7 @@ mod wait;
 mod workbench;
 mod write_file;
 
+pub use ask_human::Args as AskArgs;
 pub use attention::Attention;
 pub use check::CheckRun;
 pub use checkpoint::{Args as CheckpointArgs, Doing};

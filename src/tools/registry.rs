@@ -6,7 +6,7 @@ use crate::domain::{Outcome, RunMode, Status, ToolCall};
 
 use super::decode::{DecodeError, decode};
 use super::schema::parameters;
-use super::{checkpoint, container, edit_file, finish, read_file, recall, shell, tmux, wait, write_file};
+use super::{ask_human, checkpoint, container, edit_file, finish, read_file, recall, shell, tmux, wait, write_file};
 
 /// What a well-formed call asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,8 @@ pub enum Action {
     Container(container::Args),
     /// Tell what was done.
     Recall(recall::Args),
+    /// Ask a person.
+    AskHuman(ask_human::Args),
     /// Claim to be done.
     Finish(finish::Args),
 }
@@ -62,9 +64,12 @@ impl Action {
             Self::ReadFile(args) => Footprint::Reads(args.path.clone()),
             Self::WriteFile(args) => Footprint::Writes(args.path.clone()),
             Self::EditFile(args) => Footprint::Writes(args.path.clone()),
-            Self::Wait(_) | Self::Checkpoint(_) | Self::Container(_) | Self::Recall(_) | Self::Finish(_) => {
-                Footprint::Run
-            }
+            Self::Wait(_)
+            | Self::Checkpoint(_)
+            | Self::Container(_)
+            | Self::Recall(_)
+            | Self::AskHuman(_)
+            | Self::Finish(_) => Footprint::Run,
         }
     }
 }
@@ -124,6 +129,9 @@ impl Registry {
             }),
             Tool::new::<recall::Args>("recall", include_str!("../../tools/recall.md"), |text, schema| {
                 decode(text, schema).map(Action::Recall)
+            }),
+            Tool::new::<ask_human::Args>("ask_human", include_str!("../../tools/ask_human.md"), |text, schema| {
+                decode(text, schema).map(Action::AskHuman)
             }),
         ];
         if mode == RunMode::Goal {

@@ -122,6 +122,7 @@ impl Workbench {
             | Action::Checkpoint(_)
             | Action::Container(_)
             | Action::Recall(_)
+            | Action::AskHuman(_)
             | Action::Finish(_) => return Ok(false),
         }
         Ok(match self.look_up(names.work).await.map_err(WorkbenchError::Gone)? {
@@ -142,9 +143,12 @@ impl Workbench {
             Action::Container(args) => {
                 Ok(container::settled(args, self.sandbox()).await.map_or(Fate::Open, Fate::Known))
             }
-            Action::Wait(_) | Action::ReadFile(_) | Action::Checkpoint(_) | Action::Recall(_) | Action::Finish(_) => {
-                Ok(Fate::Open)
-            }
+            Action::Wait(_)
+            | Action::ReadFile(_)
+            | Action::Checkpoint(_)
+            | Action::Recall(_)
+            | Action::AskHuman(_)
+            | Action::Finish(_) => Ok(Fate::Open),
         }
     }
 

@@ -154,7 +154,7 @@ impl Workbench {
                     Err(error) => Err(error),
                 }
             }
-            Action::Finish(_) | Action::Checkpoint(_) | Action::Recall(_) => {
+            Action::Finish(_) | Action::Checkpoint(_) | Action::Recall(_) | Action::AskHuman(_) => {
                 Ok(Outcome::words(Status::Malformed, "this is the harness's own business, and nothing of the box's"))
             }
         };

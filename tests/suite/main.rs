@@ -52,6 +52,7 @@ mod power_loss;
 mod probe;
 mod project_docs;
 mod prompts;
+mod questions;
 mod recall;
 mod recorded;
 mod replay;

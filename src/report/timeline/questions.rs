@@ -5,15 +5,22 @@ use crate::domain::{Question, QuestionEnd, QuestionId, Reply};
 use crate::report::visible;
 
 impl Timeline {
-    pub(super) fn asked(&self, question: &Question) -> String {
+    /// A question as it is put.
+    pub(in crate::report) fn asked(&self, question: &Question) -> String {
         let mut words = format!("{}: {}", question.id, visible(&question.text));
         if !question.background.trim().is_empty() {
             words.push('\n');
             words.push_str(&visible(question.background.trim()));
         }
+        for evidence in &question.evidence {
+            words.push_str(&visible(&format!("\nsee {evidence}")));
+        }
         for (nth, option) in question.options.iter().enumerate() {
             let mark = if question.recommended.as_ref() == Some(&option.name) { " (recommended)" } else { "" };
             words.push_str(&visible(&format!("\n{}. {}{mark}: {}", nth + 1, option.name, option.what)));
+        }
+        if !question.subject.stops_the_run() {
+            words.push_str("\nthe run goes on meanwhile");
         }
         self.trouble("question", &words)
     }
