@@ -16,7 +16,6 @@ use crate::tools::{Left, Registry, Tool, WorkbenchError};
 
 use super::around::{Around, Happening, out_of_time};
 use super::boxes::Boxes;
-use super::claim;
 use super::delay;
 use super::person::{Person, Word};
 use super::recalled::Recalled;
@@ -268,13 +267,8 @@ impl Driver {
             Step::Ask(question) => self.put(*question)?,
             Step::AwaitAnswer(question) => self.await_answer(question).await?,
             Step::RunCheck { check, round } => self.run_check(check, round).await?,
-            Step::AnswerClaim { call_id, accepted } => {
-                let outcome = match accepted && self.has_mail() {
-                    true => claim::unread_mail(),
-                    false => claim::answer(&self.state, accepted),
-                };
-                self.note(Event::ToolEnded { call_id, outcome })?;
-            }
+            Step::SeeProtected => self.see_protected().await?,
+            Step::AnswerClaim { call_id, accepted } => self.answer_claim(call_id, accepted).await?,
             Step::Nudge => self.nudge()?,
             Step::TellCircle { what, told } => self.tell_circle(&what, told)?,
             Step::AwaitPerson => {

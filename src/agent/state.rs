@@ -4,7 +4,7 @@ mod proof;
 
 use jiff::Timestamp;
 
-use self::proof::Proof;
+pub(super) use self::proof::{Outdated, Proof};
 use super::attempts::Attempts;
 use super::claim;
 use super::person::Limit;
@@ -78,6 +78,8 @@ pub enum Step {
         /// The round, from 1; 0 is before any work.
         round: u32,
     },
+    /// Look at the files that must stay as they are, and at what the checks run.
+    SeeProtected,
     /// Tell the model what became of its claim to be done.
     AnswerClaim {
         /// The call that claimed it.
@@ -228,6 +230,11 @@ impl State {
     /// The round of checks that is under way or comes next.
     pub fn check_round(&self) -> u32 {
         self.proof.round()
+    }
+
+    /// What stands for the result.
+    pub(super) fn proof(&self) -> &Proof {
+        &self.proof
     }
 
     /// The claim that waits for its answer.
@@ -448,6 +455,9 @@ impl State {
         if failed_rounds >= MAX_CHECK_ROUNDS {
             let why = format!("the model claimed to be done {failed_rounds} times and a check failed each time");
             return self.end(Verdict::Failed, ExitReason::Failed, why);
+        }
+        if let Some(why) = self.proof.given_up() {
+            return self.end(Verdict::Blocked, ExitReason::NeedsHuman, why);
         }
         if self.malformed_answers >= MAX_MALFORMED_ANSWERS {
             let why =

@@ -304,6 +304,7 @@ impl Driver {
     pub(super) async fn end(&mut self, ending: Ending) -> Result<Ending, Trouble> {
         self.close_calls(&ending)?;
         self.judge_at_end()?;
+        let ending = self.at_the_end(ending).await?;
         self.collect(&ending.artifacts).await?;
         self.checkpoint_proved(ending.verdict).await?;
         // Nobody will answer these any more, but what was said is on record.

@@ -49,6 +49,7 @@ impl Situation {
                 | NoticeKind::BudgetNear
                 | NoticeKind::DocLeftOut
                 | NoticeKind::TokensMissing
+                | NoticeKind::NothingProtected
                 | NoticeKind::NothingToReduce
                 | NoticeKind::AnswerUnused
                 | NoticeKind::LessonsLost => {}

@@ -331,11 +331,26 @@ pub enum Event {
     ProtectedSeen {
         /// They.
         files: Vec<FileHash>,
+        /// What the checks run: programs by name, scripts by path.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        programs: Vec<FileHash>,
     },
     /// Some of them are not as they were.
     ProtectedChanged {
         /// Which.
         paths: Vec<String>,
+        /// Which of what the checks run.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        programs: Vec<String>,
+    },
+    /// The checks of the current round have passed, and what they looked at has changed meanwhile: they are run again.
+    ChecksOutdated {
+        /// The round.
+        round: u32,
+        /// What has changed, some of it where it is much; paths in the workspace.
+        paths: Vec<String>,
+        /// What runs in the box and may have done that: names of programs and sessions.
+        running: Vec<String>,
     },
     /// A command has outlived its call and is a job from now on.
     JobStarted {
@@ -464,8 +479,12 @@ pub enum Event {
     CheckStarted {
         /// Index into the checks.
         check: usize,
-        /// The round, from 1.
+        /// The round, from 1; 0 is before any work.
         round: u32,
+        /// Since when it is looked at what changes beside the checks, by the clock that stamps files in nanoseconds since
+        /// 1970. Only with the first check of a round, and where something runs that could change it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        watched_since_ns: Option<i64>,
     },
     /// A check has run.
     CheckEnded {
@@ -563,6 +582,7 @@ kinds! {
     BoxGrown "box_grown",
     ProtectedSeen "protected_seen",
     ProtectedChanged "protected_changed",
+    ChecksOutdated "checks_outdated",
     JobStarted "job_started",
     JobNoted "job_noted",
     JobEnded "job_ended",

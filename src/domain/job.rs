@@ -337,6 +337,8 @@ pub enum NoticeKind {
     DocLeftOut,
     /// The model's server counts fewer tokens than it was sent.
     TokensMissing,
+    /// Files were to be protected, and there are none.
+    NothingProtected,
     /// A person asked for a smaller conversation, and there was nothing to leave out.
     NothingToReduce,
     /// An answer that lay in the inbox answers nothing.

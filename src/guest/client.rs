@@ -11,13 +11,13 @@ use tokio::sync::broadcast;
 
 use super::error::GuestError;
 use super::facts::{
-    CheckCommand, CommandState, DirEntry, Event, FileInfo, KeptOutput, OpenSession, RunCommand, SessionInfo, Start,
-    TermSize, TmuxInfo,
+    CheckCommand, CommandState, DirEntry, Event, FileInfo, Hashed, KeptOutput, OpenSession, RunCommand, SessionInfo,
+    Start, Stirred, TermSize, TmuxInfo,
 };
 use super::line::{Connector, Ends, Line, Mended};
 use super::protocol::{Frozen, LogSize, PtyOpened, Request, Thawed, Welcome};
 use super::sight::{Actor, BoxVitals, ClosedSession, Condition, Foreground, Met, Signalled, Stop, Tried};
-use crate::domain::SessionName;
+use crate::domain::{FileHash, SessionName};
 
 /// A connection to a guest. Clones share it; it closes when the last one is gone. Dropping the future of any call
 /// gives the answer up, never the work.
@@ -300,6 +300,31 @@ impl Client {
     /// [`GuestError::Refused`] when it is not there or no directory.
     pub async fn list_dir(&self, path: &str) -> Result<Vec<DirEntry>, GuestError> {
         self.ask(Request::ListDir { path: path.to_owned() }, b"").await
+    }
+
+    /// What the files below `root` hold that any of the globs matches, `most` files and bytes of them.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] for a glob that is none.
+    pub async fn hash(&self, root: &str, globs: Vec<String>, most: (usize, u64)) -> Result<Hashed, GuestError> {
+        let (most_files, most_bytes) = most;
+        self.ask(Request::Hash { root: root.to_owned(), globs, most_files, most_bytes }, b"").await
+    }
+
+    /// What programs hold, in the order of their names: looked for as a shell in `cwd` does.
+    ///
+    /// # Errors
+    /// Only those of the channel.
+    pub async fn hash_programs(&self, names: Vec<String>, cwd: &str) -> Result<Vec<FileHash>, GuestError> {
+        self.ask(Request::HashPrograms { names, cwd: cwd.to_owned() }, b"").await
+    }
+
+    /// What has changed below `root` since then, and what runs in the box that could change it.
+    ///
+    /// # Errors
+    /// Only those of the channel.
+    pub async fn stirred(&self, root: &str, since_ns: Option<i64>) -> Result<Stirred, GuestError> {
+        self.ask(Request::Stirred { root: root.to_owned(), since_ns }, b"").await
     }
 
     /// The files that something in the box has mapped to write to, as paths inside the box.

@@ -27,7 +27,7 @@ use super::protocol::{Ask, Hello, LogSize, MAX_READ, PtyOpened, Request, Tell, V
 use super::pty::{HUNG_UP, Program, Pty};
 use super::session::Session;
 use super::supervisor::{Known, Supervisor, refusal_of, refuse, signal_group};
-use super::{files, freeze, keep, strangers, tmux, vitals};
+use super::{files, freeze, keep, strangers, survey, tmux, vitals};
 use crate::domain::Exit;
 
 /// How long a stranger may take to say who it is.
@@ -138,6 +138,17 @@ impl Host {
             Request::Tmux => self.later(id, async move { plain(tmux::ensure(&boss).await) }),
             Request::Vitals => self.later(id, async move { plain(Ok(vitals::vitals(&boss).await)) }),
             Request::Mapped => self.later(id, async move { plain(Ok(freeze::mapped_files(boss).await)) }),
+            Request::Hash { root, globs, most_files, most_bytes } => {
+                let most = survey::Most { files: most_files, bytes: most_bytes };
+                self.later(id, off_thread(move || survey::hashed(root.as_ref(), &globs, most)));
+            }
+            Request::HashPrograms { names, cwd } => {
+                let path = boss.setup.base_env.get("PATH").cloned().unwrap_or_default();
+                self.later(id, off_thread(move || Ok(survey::programs(names, cwd.as_ref(), &path))));
+            }
+            Request::Stirred { root, since_ns } => {
+                self.later(id, async move { plain(Ok(survey::stirred(boss, root.into(), since_ns).await)) });
+            }
             Request::Freeze => {
                 // Goes on when nobody waits for it any more: what is stopped has to be known.
                 let host = self.clone();
@@ -235,6 +246,9 @@ impl Host {
             | Request::Try(_)
             | Request::Vitals
             | Request::Mapped
+            | Request::Hash { .. }
+            | Request::HashPrograms { .. }
+            | Request::Stirred { .. }
             | Request::Freeze
             | Request::Close { .. }
             | Request::EndOthers { .. }
@@ -376,6 +390,14 @@ async fn read_log(log: Rc<RawLog>, offset: u64, len: u64) -> Answer {
     let read = tokio::task::spawn_blocking(move || files.read(offset, len)).await;
     let bytes = read.unwrap_or_else(|error| Err(io::Error::other(error)));
     with_bytes(LogSize { size: log.size() }, bytes.map_err(|error| refusal_of(&error, &log.name))?)
+}
+
+/// Looks at files that may be many or large, so on another thread.
+async fn off_thread<T: Serialize + Send + 'static>(
+    look: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Answer {
+    let looked = tokio::task::spawn_blocking(look).await;
+    plain(looked.unwrap_or_else(|error| Err(refuse(RefusalKind::System, error.to_string()))))
 }
 
 fn end_of(state: &CommandState) -> Option<u64> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Exit, SessionName};
+use crate::domain::{Exit, FileHash, SessionName};
 
 /// Columns and rows of a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -238,6 +238,31 @@ pub struct DirEntry {
     pub kind: FileKind,
     /// Its size.
     pub size: u64,
+}
+
+/// What files hold that globs match.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hashed {
+    /// They, by path.
+    pub files: Vec<FileHash>,
+    /// Which bound was reached before all were looked at, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<String>,
+}
+
+/// What has changed below a directory, and what runs that could change it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stirred {
+    /// The time by the clock that stamps files, in nanoseconds since 1970.
+    pub now_ns: i64,
+    /// What runs in the box beside the guest, idle shells and the view for people: names.
+    pub running: Vec<String>,
+    /// Paths that have changed, some of them where they are many.
+    #[serde(default)]
+    pub changed: Vec<String>,
+    /// Whether everything was looked through.
+    #[serde(default)]
+    pub whole: bool,
 }
 
 /// Something that happened in the box.

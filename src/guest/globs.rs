@@ -1,5 +1,7 @@
 //! Globs over paths below a directory: `*` stays within a name, `**` does not, and what names a directory means all of it.
 
+use std::path::PathBuf;
+
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 /// Why a glob can't be used, in words; None where it can.
@@ -34,6 +36,12 @@ pub(super) fn build<'g>(globs: impl IntoIterator<Item = &'g str>) -> Result<Glob
     set.build()
 }
 
+/// Where what a glob matches begins: its path up to the first name with something in it that is matched.
+pub(super) fn base(glob: &str) -> PathBuf {
+    let is_plain = |part: &&str| !part.contains(['*', '?', '[', '{', '\\']);
+    glob.split('/').filter(|part| !matches!(*part, "" | ".")).take_while(is_plain).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +54,12 @@ mod tests {
             hits("*.py", "a.py") && !hits("*.py", "x/a.py") && hits("**/*.py", "x/y/a.py") && hits("**/*.py", "a.py")
         );
         assert!(hits("{a,b}/t?.c", "b/t1.c") && !hits("tests", "tests2/a"));
+    }
+
+    #[test]
+    fn a_glob_is_looked_for_where_it_begins() {
+        let base = |glob: &str| base(glob).to_string_lossy().into_owned();
+        assert_eq!([base("./a/b/*.py"), base("**/x"), base("a.txt"), base("t/")], ["a/b", "", "a.txt", "t"]);
     }
 
     #[test]

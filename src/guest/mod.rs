@@ -35,6 +35,7 @@ mod shell;
 mod sight;
 mod strangers;
 mod supervisor;
+mod survey;
 mod tmux;
 mod typing;
 mod view;
@@ -44,8 +45,8 @@ mod vitals;
 pub use client::Client;
 pub use error::GuestError;
 pub use facts::{
-    CheckCommand, CommandEnd, CommandState, DirEntry, Event, FileInfo, FileKind, KeptOutput, OpenSession, Phase,
-    Refusal, RefusalKind, RunCommand, SessionInfo, Start, TermSize, TmuxInfo,
+    CheckCommand, CommandEnd, CommandState, DirEntry, Event, FileInfo, FileKind, Hashed, KeptOutput, OpenSession,
+    Phase, Refusal, RefusalKind, RunCommand, SessionInfo, Start, Stirred, TermSize, TmuxInfo,
 };
 pub use globs::glob_error;
 pub use line::{Connector, Ends, Mended, NoWay};

@@ -11,7 +11,7 @@ use super::sight::{Actor, Condition, Stop};
 use crate::domain::SessionName;
 
 /// The protocol's version; both sides must have the same.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// Output up to this size travels with the news that the command has ended.
 pub(super) const INLINE_OUTPUT: u64 = 64 << 10;
@@ -215,6 +215,32 @@ pub(super) enum Request {
         /// Absolute path inside the box.
         path: String,
     },
+    /// What files hold that globs match. Answer: [`super::Hashed`].
+    Hash {
+        /// The directory from which on the globs count.
+        root: String,
+        /// They.
+        globs: Vec<String>,
+        /// Most files.
+        most_files: usize,
+        /// Most bytes of them.
+        most_bytes: u64,
+    },
+    /// What programs hold. Answer: list of [`crate::domain::FileHash`], in order.
+    HashPrograms {
+        /// Names to look for as a shell does, or paths.
+        names: Vec<String>,
+        /// The directory from which on paths count.
+        cwd: String,
+    },
+    /// What has changed, and what runs that could change it. Answer: [`super::Stirred`].
+    Stirred {
+        /// The directory that is looked through.
+        root: String,
+        /// Since when, by the clock that stamps files; without it only what runs is told.
+        #[serde(default)]
+        since_ns: Option<i64>,
+    },
     /// The files that something in the box has mapped to write to. Answer: list of paths.
     Mapped,
     /// Stops everything in the box but the guest, at most for half a minute. Answer: [`Frozen`].
@@ -256,6 +282,9 @@ impl Request {
             | Self::Stat { .. }
             | Self::ReadFile { .. }
             | Self::ListDir { .. }
+            | Self::Hash { .. }
+            | Self::HashPrograms { .. }
+            | Self::Stirred { .. }
             | Self::Mapped
             | Self::Thaw { .. } => true,
             // Typed twice, signalled twice, written over what came between; a terminal of a connection ends with it.
@@ -301,6 +330,9 @@ impl Request {
             | Self::Stat { .. }
             | Self::ReadFile { .. }
             | Self::ListDir { .. }
+            | Self::Hash { .. }
+            | Self::HashPrograms { .. }
+            | Self::Stirred { .. }
             | Self::Mapped
             | Self::Freeze
             | Self::Thaw { .. }

@@ -5,6 +5,7 @@
 //! closed; what a person has renamed is known by its id and by an option of ours.
 
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
 
 use super::facts::{Refusal, RefusalKind, TermSize, TmuxInfo};
+use super::proc;
 use super::supervisor::{Supervisor, refuse};
 use crate::domain::{Exit, SessionName};
 
@@ -74,6 +76,16 @@ impl Tmux {
         let dirs = path.split(':').filter(|dir| dir.starts_with('/')).chain(["/usr/bin", "/bin", "/usr/local/bin"]);
         let program = dirs.map(|dir| Path::new(dir).join("tmux")).find(|program| program.is_file());
         Self { program, socket: runtime_dir.join("tmux.sock"), server: Mutex::default() }
+    }
+
+    /// Whether a process is the server, or shows a session in one of its windows.
+    pub(super) fn shows(&self, pid: i32) -> bool {
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let argv = proc::argv(pid).unwrap_or_default();
+        let has = |word: &[u8]| argv.split(|byte| *byte == 0).any(|one| one == word);
+        let tmux = self.program.as_ref().and_then(|program| program.canonicalize().ok());
+        let is_server = tmux.is_some() && exe == tmux && has(self.socket.as_os_str().as_bytes());
+        is_server || (exe.is_some() && exe == std::env::current_exe().ok() && has(b"__view"))
     }
 
     /// Its path.

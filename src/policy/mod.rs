@@ -3,11 +3,13 @@
 
 mod effects;
 mod judge;
+mod programs;
 mod repeat;
 mod risk;
 mod words;
 
 pub use effects::effect_of;
 pub use judge::{Judgment, judge};
+pub use programs::programs_of;
 pub use repeat::is_repeatable;
 pub use risk::is_risky;

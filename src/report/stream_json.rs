@@ -227,8 +227,12 @@ impl<W: Write + Send> Observer for JsonOutput<W> {
             Event::BoxGrown { memory_bytes, why } => {
                 self.line("box_grown", at(entry, json!({ "memory_bytes": memory_bytes, "why": why })));
             }
-            Event::ProtectedChanged { paths } => {
-                self.line("protected_changed", at(entry, json!({ "paths": paths })));
+            Event::ProtectedChanged { paths, programs } => {
+                self.line("protected_changed", at(entry, json!({ "paths": paths, "programs": programs })));
+            }
+            Event::ChecksOutdated { round, paths, running } => {
+                let members = json!({ "round": round, "paths": paths, "running": running });
+                self.line("checks_outdated", at(entry, members));
             }
             _ => {}
         }

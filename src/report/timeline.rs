@@ -153,7 +153,7 @@ impl Timeline {
             Event::ToolEnded { call_id, outcome } => self.ended(call_id, outcome),
             Event::FinishClaimed { claim } => self.claimed(claim),
             Event::CheckStarted { round: 0, .. } if self.detail != Detail::Full => String::new(),
-            Event::CheckStarted { check, round } => {
+            Event::CheckStarted { check, round, .. } => {
                 self.line(&format!("check {}", check + 1), &self.check_words(*check, *round))
             }
             Event::CheckEnded { result } if result.round == 0 => self.checked_before(result),
@@ -171,8 +171,9 @@ impl Timeline {
             Event::DecisionMade { decision } => self.decided(decision),
             Event::DecisionJudged { decision, turned_out, why } => self.decision_judged(*decision, *turned_out, why),
             Event::BoxGrown { memory_bytes, why } => self.box_grown(*memory_bytes, why),
-            Event::ProtectedSeen { files } => self.protected_seen(files),
-            Event::ProtectedChanged { paths } => self.protected_changed(paths),
+            Event::ProtectedSeen { files, .. } => self.protected_seen(files),
+            Event::ProtectedChanged { paths, programs } => self.protected_changed(paths, programs),
+            Event::ChecksOutdated { paths, running, .. } => self.checks_outdated(paths, running),
             Event::JobStarted { job } => self.job_started(job),
             Event::JobNoted { job, finding } => self.job_noted(*job, finding),
             Event::JobEnded { job, end } => self.job_ended(*job, end),

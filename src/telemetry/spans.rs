@@ -251,7 +251,7 @@ impl Observer for Spans {
                     }
                 }
             }
-            Event::CheckStarted { check, round } => {
+            Event::CheckStarted { check, round, .. } => {
                 self.check = Some(info_span!(
                     target: TARGET, parent: &self.workflow, "check",
                     otel.kind = "internal",

@@ -6,16 +6,18 @@ use serde_json::Value;
 
 use super::facts::{command_outcome, grouped};
 use super::path::resolve;
-use super::workbench::told;
+use super::workbench::{gone, told};
 use super::{Attention, Workbench, WorkbenchError};
-use crate::domain::{Check, CheckResult, Comparison, Outcome, Status, duration_words};
-use crate::guest::{FileInfo, FileKind, GuestError, Phase, RefusalKind};
+use crate::domain::{Check, CheckResult, Comparison, FileHash, Outcome, Status, duration_words};
+use crate::guest::{FileInfo, FileKind, GuestError, Hashed, Phase, RefusalKind, Stirred};
 use crate::terminal::{CommandReport, ReportState, TerminalError};
 
 /// So many boxes may go under one check before it counts as undecided.
 const MOST_CHECKS_LOST: u32 = 20;
 /// The largest file in which a metric is looked for: one answer of the guest.
 const LARGEST_METRIC: u64 = 4 << 20;
+/// Most files that can be protected, and most bytes of them: they are recorded, and hashed with each claim.
+const MOST_PROTECTED: (usize, u64) = (2_000, 1 << 30);
 /// Names that are told where one is missing.
 const MOST_NAMES: usize = 12;
 
@@ -26,10 +28,21 @@ pub struct CheckRun {
     pub check: usize,
     /// The round, from 1; 0 is before any work.
     pub round: u32,
+    /// How often the checks of this round were begun anew.
+    pub again: u32,
     /// How many boxes the run had before this one.
     pub boxes_before: u32,
     /// How long it may take.
     pub limit: Duration,
+}
+
+/// What files and programs hold.
+#[derive(Debug)]
+pub struct Looked {
+    /// The files that globs match.
+    pub files: Hashed,
+    /// The programs, in the order in which they were named.
+    pub programs: Vec<FileHash>,
 }
 
 impl Workbench {
@@ -54,15 +67,40 @@ impl Workbench {
         Ok(CheckResult { check: run.check, round: run.round, outcome: told(outcome)? })
     }
 
+    /// Looks at what the files hold that globs match, and at programs.
+    ///
+    /// # Errors
+    /// [`WorkbenchError::Gone`].
+    pub async fn look_at(&self, globs: Vec<String>, programs: Vec<String>) -> Result<Looked, WorkbenchError> {
+        let guest = self.terminal().guest();
+        let files = match globs.is_empty() {
+            true => Hashed::default(),
+            false => guest.hash(self.workspace(), globs, MOST_PROTECTED).await.map_err(gone)?,
+        };
+        let programs = match programs.is_empty() {
+            true => Vec::new(),
+            false => guest.hash_programs(programs, self.workspace()).await.map_err(gone)?,
+        };
+        Ok(Looked { files, programs })
+    }
+
+    /// What runs in the box beside idle shells, and what has changed in the workspace since then.
+    ///
+    /// # Errors
+    /// [`WorkbenchError::Gone`].
+    pub async fn stirred(&self, since_ns: Option<i64>) -> Result<Stirred, WorkbenchError> {
+        self.terminal().guest().stirred(self.workspace(), since_ns).await.map_err(gone)
+    }
+
     async fn check_command(
         &self,
         run: CheckRun,
         command: &str,
         attention: &Attention,
     ) -> Result<Outcome, TerminalError> {
-        let CheckRun { check, round, boxes_before, limit } = run;
-        let in_box = if boxes_before == 0 { String::new() } else { format!("-b{boxes_before}") };
-        let first = format!("check-{round}-{check}{in_box}");
+        let CheckRun { check, round, again, boxes_before, limit } = run;
+        let part = |mark: &str, number: u32| if number == 0 { String::new() } else { format!("-{mark}{number}") };
+        let first = format!("check-{round}-{check}{}{}", part("a", again), part("b", boxes_before));
         let mut id = first.clone();
         let mut report = self.check_as(&id, command, limit, attention).await;
         // One that went with an earlier box says nothing about this one: what a check does may be repeated.

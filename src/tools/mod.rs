@@ -26,9 +26,10 @@ mod wait;
 mod workbench;
 mod write_file;
 
+pub use crate::guest::Stirred;
 pub use ask_human::Args as AskArgs;
 pub use attention::Attention;
-pub use check::CheckRun;
+pub use check::{CheckRun, Looked};
 pub use checkpoint::{Args as CheckpointArgs, Doing};
 pub use closing::{Closed, Services};
 pub use keeping::After;

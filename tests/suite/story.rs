@@ -184,8 +184,12 @@ fn trouble_and_questions() -> Vec<Event> {
         Event::QuestionAsked { question: second },
         Event::QuestionClosed { question: QuestionId(2), end: QuestionEnd::Timeout, why: "600 s are over".into() },
         Event::BoxGrown { memory_bytes: Some(2 << 30), why: "the kernel had ended train.sh".into() },
-        Event::ProtectedSeen { files: vec![FileHash { path: "score.awk".into(), sha256: Some("2".repeat(64)) }] },
-        Event::ProtectedChanged { paths: vec!["score.awk".into()] },
+        Event::ProtectedSeen {
+            files: vec![FileHash { path: "score.awk".into(), sha256: Some("2".repeat(64)) }],
+            programs: vec![FileHash { path: "awk".into(), sha256: Some("3".repeat(64)) }],
+        },
+        Event::ProtectedChanged { paths: vec!["score.awk".into()], programs: vec!["awk".into()] },
+        Event::ChecksOutdated { round: 1, paths: vec!["model".into()], running: vec!["sleep".into()] },
     ]
 }
 
@@ -292,7 +296,7 @@ fn ending() -> Vec<Event> {
                 gave_up: false,
             },
         },
-        Event::CheckStarted { check: 0, round: 1 },
+        Event::CheckStarted { check: 0, round: 1, watched_since_ns: None },
         Event::CheckEnded { result: CheckResult { check: 0, round: 1, outcome: ran(Exit::Code(0), "accuracy 0.93") } },
         Event::ArtifactCollected {
             path: "/home/someone/project/model.txt".into(),

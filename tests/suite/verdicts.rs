@@ -134,3 +134,123 @@ fn the_checks_before_any_work_do_not_keep_the_model_waiting_and_are_not_run_agai
         "{kinds:?}"
     );
 }
+
+/// A project whose test is protected, and which it does not pass yet.
+fn protected_project() -> Stage {
+    let stage = Stage::new();
+    std::fs::create_dir(stage.project().join("tests")).unwrap();
+    std::fs::write(stage.project().join("tests/run.sh"), "test \"$(cat answer)\" = 42\n").unwrap();
+    stage
+}
+
+const PROTECTED: [&str; 4] = ["--check", "sh tests/run.sh", "--protect", "tests/**"];
+
+#[test]
+fn a_model_that_changes_a_protected_test_is_told_and_may_bring_it_back() {
+    let stage = protected_project();
+    let server = server_of(vec![
+        shell("cp tests/run.sh /tmp/kept; echo true > tests/run.sh"),
+        finish("passes"),
+        shell("cp /tmp/kept tests/run.sh; echo 42 > answer"),
+        finish("passes by itself"),
+    ]);
+    ran(&stage, &server, &PROTECTED).exits_with(0);
+    let told = last_result(&server.requests()[2].body).to_owned();
+    assert!(told.contains("have been changed, removed or added: tests/run.sh"), "{told}");
+    assert_eq!(verdict(&stage).0, "verified");
+    assert_eq!(stage.events_of("protected_seen")[0]["files"].as_array().unwrap().len(), 1);
+    stage.verifies();
+}
+
+#[test]
+fn a_model_that_does_not_leave_protected_files_alone_needs_a_person() {
+    for meddle in
+        ["echo true > tests/run.sh", "rm -r tests; mkdir tests; ln -s /bin/true tests/run.sh", "touch tests/new"]
+    {
+        let stage = protected_project();
+        let server = server_of(vec![
+            shell("echo 42 > answer"),
+            shell(meddle),
+            finish("passes"),
+            finish("it does"),
+            finish("yes"),
+        ]);
+        ran(&stage, &server, &PROTECTED).exits_with(4);
+        let (word, why) = verdict(&stage);
+        assert_eq!((word.as_str(), server.requests().len()), ("blocked", 4), "{meddle}: {why}");
+        assert!(why.contains("2 times with protected files changed"), "{why}");
+        stage.verifies();
+    }
+}
+
+#[test]
+fn files_that_can_not_be_protected_are_told_before_any_work() {
+    let stage = Stage::new();
+    let server = server_of(vec![shell("echo 1 > new"), finish("done")]);
+    ran(&stage, &server, &["--check-file", "new", "--protect", "nothing/*.py"]).exits_with(0);
+    let noticed = stage.events_of("noticed").remove(0);
+    assert_eq!(noticed["text"], "nothing is protected yet: no file matches nothing/*.py");
+
+    std::fs::File::create(stage.project().join("huge")).unwrap().set_len(4 << 30).unwrap();
+    let server = server_of(vec![shell("echo 1 > new"), finish("done")]);
+    let ran = ran(&stage, &server, &["--check-file", "new", "--protect", "huge"]).exits_with(2);
+    assert!(ran.stderr.contains("they are more than 1.0 GB with huge, which has 4.2 GB"), "{}", ran.stderr);
+    assert!(stage.events_of("tool_started").is_empty());
+}
+
+#[test]
+fn a_job_that_changes_the_result_under_the_checks_is_noticed() {
+    let stage = Stage::new();
+    // Right while the first check looks, wrong while the second does.
+    let flip =
+        "echo good > result; (until test -e between; do sleep 0.02; done; echo bad > result; sleep 600) & sleep 0.1";
+    let server = server_of(vec![shell(flip), finish("done"), finish("done"), finish("done")]);
+    let second = "touch between; until grep -q bad result; do sleep 0.02; done";
+    let flags = ["--no-baseline", "--check", "grep -q good result", "--check", second];
+    ran(&stage, &server, &flags).exits_with(3);
+    assert_ne!(verdict(&stage).0, "verified");
+    let outdated = stage.events_of("checks_outdated");
+    assert!(outdated[0]["paths"].to_string().contains("result"), "{outdated:?}");
+    assert!(outdated[0]["running"].to_string().contains("sleep"), "{outdated:?}");
+    stage.verifies();
+}
+
+#[test]
+fn a_service_that_writes_nothing_keeps_no_result_from_being_proved() {
+    let stage = Stage::new();
+    let server = server_of(vec![shell("(sleep 600) & echo 1 > new"), finish("done")]);
+    ran(&stage, &server, &["--check", "test -s new"]).exits_with(0);
+    assert_eq!(verdict(&stage).0, "verified");
+    let started = stage.events_of("check_started").pop().unwrap();
+    assert!(started["watched_since_ns"].is_i64(), "{started}");
+    assert!(stage.events_of("checks_outdated").is_empty());
+}
+
+#[test]
+fn a_job_that_goes_on_writing_keeps_a_result_from_being_proved() {
+    let stage = Stage::new();
+    let write = "(while :; do echo good > result; sleep 0.01; done) & sleep 0.1";
+    let server = server_of((0..1).map(|_| shell(write)).chain((0..3).map(|_| finish("done"))).collect());
+    ran(&stage, &server, &["--check", "sleep 0.2; grep -q good result"]).exits_with(3);
+    let told = last_result(&server.requests()[2].body).to_owned();
+    assert!(told.contains("what they look at changed meanwhile: result"), "{told}");
+    assert_eq!(stage.events_of("checks_outdated").len(), 9, "three rounds, three times each");
+}
+
+#[test]
+fn programs_that_a_run_replaces_or_writes_prove_nothing() {
+    for (check, forge) in [
+        ("sha256sum -c sums", "printf '#!/bin/sh\\n' > /usr/local/bin/sha256sum; chmod +x /usr/local/bin/sha256sum"),
+        ("grep -q 42 answer", "printf '#!/bin/sh\\n' > g; chmod +x g; mv g /usr/bin/grep"),
+        ("sh check.sh", "echo true > check.sh"),
+        ("./check", "printf '#!/bin/sh\\n' > check; chmod +x check"),
+    ] {
+        let stage = Stage::new();
+        std::fs::write(stage.project().join("sums"), "0000  data.txt\n").unwrap();
+        let server = server_of(vec![shell(forge), finish("done")]);
+        ran(&stage, &server, &["--check", check]).exits_with(0);
+        let (word, why) = verdict(&stage);
+        assert_eq!(word, "unverified", "{check}: {why}");
+        assert!(why.contains("this run made or changed what they run"), "{why}");
+    }
+}

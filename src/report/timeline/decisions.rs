@@ -5,6 +5,15 @@ use crate::domain::{Decision, DecisionId, FileHash, Outcome, Reaction, TurnedOut
 use crate::report::style::duration;
 use crate::report::visible;
 
+/// What has changed under the checks, and what may have done that.
+pub(crate) fn outdated_words(paths: &[String], running: &[String]) -> String {
+    let paths = if paths.is_empty() { "the workspace".to_owned() } else { paths.join(", ") };
+    match running.is_empty() {
+        true => paths,
+        false => format!("{paths} (beside: {})", running.join(", ")),
+    }
+}
+
 impl Timeline {
     pub(super) fn attempt_failed(&self, attempt: u32, outcome: &Outcome) -> String {
         let class = outcome.failure.as_ref().map(|failure| format!(" ({})", failure.class)).unwrap_or_default();
@@ -52,12 +61,27 @@ impl Timeline {
 
     pub(super) fn protected_seen(&self, files: &[FileHash]) -> String {
         match self.detail {
-            Detail::Live => String::new(),
-            Detail::Normal | Detail::Full => self.line("protected", &format!("{} files", files.len())),
+            Detail::Normal | Detail::Full if !files.is_empty() => {
+                self.line("protected", &format!("{} files", files.len()))
+            }
+            Detail::Live | Detail::Normal | Detail::Full => String::new(),
         }
     }
 
-    pub(super) fn protected_changed(&self, paths: &[String]) -> String {
-        self.trouble("protected", &visible(&format!("changed: {}", paths.join(", "))))
+    pub(super) fn protected_changed(&self, paths: &[String], programs: &[String]) -> String {
+        let mut out = String::new();
+        if !paths.is_empty() {
+            out.push_str(&self.trouble("protected", &visible(&format!("changed: {}", paths.join(", ")))));
+        }
+        if !programs.is_empty() {
+            let words = format!("what the checks run was made or changed: {}", programs.join(", "));
+            out.push_str(&self.trouble("protected", &visible(&words)));
+        }
+        out
+    }
+
+    pub(super) fn checks_outdated(&self, paths: &[String], running: &[String]) -> String {
+        let words = format!("{} changed under the checks: they run again", outdated_words(paths, running));
+        self.trouble("outdated", &visible(&words))
     }
 }
