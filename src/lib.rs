@@ -1,7 +1,7 @@
 //! Longhaul: an autonomous workflow agent.
 //!
 //! The table below is the architecture: top to bottom, a module may import only what its row names. The test
-//! `modules_import_only_what_the_table_allows` reads it and fails on any other arrow. A row marked `later` has no
+//! `modules_import_only_what_the_table_allows` reads it and fails on any other arrow. What a row calls `later` has no
 //! code yet. `docs/ARCHITECTURE.md` says why the rows are as they are.
 //!
 //! | module | may import | what it is |
@@ -23,7 +23,7 @@
 //! | `context` | domain model | what the model sees of the past: prompts, history |
 //! | `tools` | domain clock guest sandbox terminal | what the model may do: one file per tool, one registry |
 //! | `agent` | domain clock journal model context tools policy recovery | the loop |
-//! | `workflow` | domain clock journal recovery policy agent | later: definition, graph, stages, results |
+//! | `workflow` | domain | what a workflow file says, whether it makes sense, the graph of its stages; later: running it |
 //! | `cli` | all | arguments in, wiring, words and exit code out |
 
 pub mod agent;
@@ -44,3 +44,4 @@ pub mod sandbox;
 pub mod telemetry;
 pub mod terminal;
 pub mod tools;
+pub mod workflow;

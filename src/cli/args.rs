@@ -86,6 +86,10 @@ pub(super) enum Command {
     Doctor(DoctorArgs),
     /// Tries whether notifications reach you.
     Notify(TestNotifyArgs),
+    /// Says what is wrong with a workflow file, each mistake at its place; exits with 2 if there is one.
+    Validate(super::ValidateArgs),
+    /// Draws the stages of a workflow file.
+    Graph(super::GraphArgs),
     /// Shows the tools that the model has, with their JSON Schemas.
     Tools(ToolsArgs),
     /// Prints a completion script for a shell.

@@ -47,6 +47,7 @@ mod tracing;
 mod tree;
 mod verify;
 mod view;
+mod workflow;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -61,6 +62,7 @@ pub use place::Place;
 pub use replay::ReplayArgs;
 pub use runs::RunsCommand;
 pub use verify::VerifyArgs;
+pub use workflow::{GraphArgs, ValidateArgs};
 
 use self::args::{Cli, Command};
 use self::background::GoalFrom;
@@ -161,6 +163,8 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         }
         Some(Command::Gc(args)) => working(gc::run(args, place, &mut stdout)),
         Some(Command::Notify(args)) => working(notify::test(args, place)),
+        Some(Command::Validate(args)) => args.run(place, &mut stdout),
+        Some(Command::Graph(args)) => args.run(place, &mut stdout),
         Some(Command::Tools(args)) => tools_list::run(&args, place, &mut stdout),
         Some(Command::Completions { shell }) => printed(&mut stdout, |out| {
             clap_complete::generate(shell, &mut Cli::command(), "agent", out);

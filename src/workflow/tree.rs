@@ -5,12 +5,13 @@ use std::ops::Range;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
-use serde_saphyr::{Budget, Options, Spanned};
+use serde_saphyr::Spanned;
+use serde_saphyr::budget::BudgetBreach;
 
 use super::mistake::{Mistake, MistakeKind};
 
 /// The largest file that is read.
-pub const LARGEST_FILE: usize = 8 << 20;
+pub(super) const LARGEST_FILE: usize = 8 << 20;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,9 +55,10 @@ impl Node {
             let words = format!("the file is larger than {} MiB", LARGEST_FILE >> 20);
             return Err(Mistake::new(MistakeKind::Syntax, 0..0, words));
         }
-        let budget = Budget { max_depth: 64, max_documents: 1, max_anchors: 1_000, max_aliases: 1_000, ..Budget::default() };
-        let options = Options { budget: Some(budget), strict_booleans: true, ..Options::default() };
-        let parsed: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options).map_err(|error| no_yaml(&error, text))?;
+        let budget = serde_saphyr::budget! { max_depth: 64, max_documents: 1, max_anchors: 1_000, max_aliases: 1_000 };
+        let options = serde_saphyr::options! { budget: budget, strict_booleans: true };
+        let parsed: Spanned<Raw> =
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| no_yaml(&error, text))?;
         Ok(node(parsed, text))
     }
 
@@ -202,17 +204,41 @@ fn node(raw: Spanned<Raw>, text: &str) -> Node {
 fn span(location: serde_saphyr::Location, text: &str) -> Range<usize> {
     let span = location.span();
     let within = |at: Option<u64>| usize::try_from(at.unwrap_or(0)).unwrap_or(usize::MAX).min(text.len());
+    if span.byte_offset().is_none() {
+        let start = start_of(location, text);
+        return start..text.ceil_char_boundary((start + 1).min(text.len()));
+    }
     let start = text.floor_char_boundary(within(span.byte_offset()));
     let end = start.saturating_add(within(span.byte_len()));
     start..text.ceil_char_boundary(end.min(text.len()))
 }
 
+/// Of a place that is known by line and column alone.
+fn start_of(location: serde_saphyr::Location, text: &str) -> usize {
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let line = text.split_inclusive('\n').take(number(location.line()).saturating_sub(1)).map(str::len).sum::<usize>();
+    let rest = &text[line..];
+    let column = rest.char_indices().nth(number(location.column()).saturating_sub(1));
+    line + column.map_or(rest.len(), |(at, _)| at)
+}
+
 fn no_yaml(error: &serde_saphyr::Error, text: &str) -> Mistake {
     let error = error.without_snippet();
     let place = error.location().map_or(0..0, |location| span(location, text));
-    let words = error.to_string();
-    let words = words.lines().next().unwrap_or_default();
-    let words = words.split_once(" at line ").map_or(words, |(words, _)| words);
+    let words = match error {
+        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => format!("`{key}` is here twice"),
+        serde_saphyr::Error::Budget { breach: BudgetBreach::Documents { .. }, .. } => {
+            "a file holds one workflow: there is a second document in it".to_owned()
+        }
+        serde_saphyr::Error::Budget { .. } => {
+            "it comes to more than a workflow needs, by its anchors or its depth".to_owned()
+        }
+        other => {
+            let words = other.to_string();
+            let words = words.lines().next().unwrap_or_default();
+            words.split_once(" at line ").map_or(words, |(words, _)| words).to_owned()
+        }
+    };
     let mistake = Mistake::new(MistakeKind::Syntax, place.clone(), words);
     let line = text[..place.start].rfind('\n').map_or(0, |at| at + 1);
     let indent = text[line..].find(|c: char| c != ' ' && c != '\t').map_or("", |end| &text[line..line + end]);

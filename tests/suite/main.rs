@@ -83,3 +83,4 @@ mod view;
 mod waits;
 mod window;
 mod wire_types;
+mod workflow_files;

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args as _, Command, FromArgMatches as _, Subcommand as _};
-use longhaul::cli::{Failure, Place, ReplayArgs, RunsCommand, VerifyArgs};
+use longhaul::cli::{Failure, GraphArgs, Place, ReplayArgs, RunsCommand, ValidateArgs, VerifyArgs};
 use longhaul::domain::{Check, Entry, Event, ExitReason, Observer as _, Progress};
 use longhaul::journal::{Reader, Recorder, RunDir, RunStore, verify};
 use longhaul::report::{Closing, JsonMode, JsonOutput, Live, LiveOptions, Recording, markdown};
@@ -23,7 +23,7 @@ fn place(state_dir: &Path) -> Place {
 }
 
 /// Runs one of the reading commands as if typed after `agent`.
-fn agent(state_dir: &Path, args: &[&str]) -> (Result<ExitReason, Failure>, String) {
+pub(crate) fn agent(state_dir: &Path, args: &[&str]) -> (Result<ExitReason, Failure>, String) {
     let mut out = Vec::new();
     let result = agent_to(state_dir, args, &mut out);
     (result, String::from_utf8(out).expect("text"))
@@ -40,6 +40,14 @@ fn agent_to(state_dir: &Path, args: &[&str], out: &mut dyn Write) -> Result<Exit
         "verify" => {
             let matches = parse(VerifyArgs::augment_args(Command::new("verify")));
             VerifyArgs::from_arg_matches(&matches).expect("arguments").run(&place, out)
+        }
+        "validate" => {
+            let matches = parse(ValidateArgs::augment_args(Command::new("validate")));
+            ValidateArgs::from_arg_matches(&matches).expect("arguments").run(&place, out)
+        }
+        "graph" => {
+            let matches = parse(GraphArgs::augment_args(Command::new("graph")));
+            GraphArgs::from_arg_matches(&matches).expect("arguments").run(&place, out)
         }
         _ => {
             let matches = parse(RunsCommand::augment_subcommands(Command::new("runs")));
