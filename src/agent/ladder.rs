@@ -18,7 +18,7 @@ use crate::domain::{
     CheckpointId, CheckpointReason, Decision, DecisionId, Effect, Event, Failure, Lesson, Outcome, Progress, Reaction,
     SandboxKind, Status, ToolCall, TurnedOut, WaitProgress,
 };
-use crate::policy::{effect_of, is_repeatable};
+use crate::policy::is_repeatable;
 use crate::recovery::{Case, DEFAULT_MAX_RETRIES, Memory, decide, told_time, wants_snapshot};
 use crate::tools::{Action, After};
 
@@ -96,7 +96,7 @@ impl Driver {
         lessons: &'a [Lesson],
     ) -> Option<Case<'a>> {
         let spec = self.state.spec();
-        let effect = effect_of(call);
+        let effect = self.state.effect_of(call);
         let begun = self.state.begun_as(&call.id)?;
         let now = self.clock.now();
         Some(Case {

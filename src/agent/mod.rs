@@ -1,6 +1,7 @@
 //! The loop: decide, act, note.
 
 mod answers;
+mod approvals;
 mod around;
 mod asking;
 mod attempts;

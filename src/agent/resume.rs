@@ -15,7 +15,6 @@ use crate::domain::{
     AskedNew, BoxReturn, CheckpointReason, Effect, Entry, Event, ExitReason, Fate, JobId, Outcome, Progress, RunId,
     Status, ToolCall, duration_words,
 };
-use crate::policy::effect_of;
 use crate::tools::{CallNames, Left, Said, Workbench, WorkbenchError};
 
 /// What a run is taken up again with.
@@ -262,7 +261,7 @@ async fn left_open(
     for begun in past.state.begun() {
         let open = past.state.open_calls().iter().find(|call| call.id == begun.call_id);
         let Some(call) = open else { continue };
-        let effect = effect_of(call);
+        let effect = past.state.effect_of(call);
         let mut one = Left {
             begun: begun.time,
             found: returned.found,

@@ -5,6 +5,7 @@ mod proof;
 use jiff::Timestamp;
 
 pub(super) use self::proof::{Outdated, Proof};
+use super::approvals::Approvals;
 use super::attempts::Attempts;
 use super::claim;
 use super::person::Limit;
@@ -14,6 +15,7 @@ use crate::domain::{
     Status, ToolCall, Verdict,
 };
 use crate::recovery::{Circles, Decisions, Failures};
+use crate::tools::Registry;
 
 /// How often a model may claim to be done before failed checks end the run.
 pub const MAX_CHECK_ROUNDS: u32 = 3;
@@ -152,6 +154,8 @@ pub struct State {
     decisions: Decisions,
     attempts: Attempts,
     questions: Questions,
+    approvals: Approvals,
+    registry: Registry,
     spent: Spent,
     answering: Answering,
     warned: bool,
@@ -170,6 +174,7 @@ impl State {
             RunMode::Chat => Floor::ModelRested,
         };
         Self {
+            registry: Registry::for_mode(spec.mode),
             spec,
             turn: 0,
             floor,
@@ -187,6 +192,7 @@ impl State {
             decisions: Decisions::default(),
             attempts: Attempts::default(),
             questions: Questions::default(),
+            approvals: Approvals::default(),
             spent: Spent::default(),
             answering: Answering::default(),
             warned: false,
@@ -288,6 +294,11 @@ impl State {
         self.taken_up
     }
 
+    /// What the approvals rest on beside their questions.
+    pub(super) fn approvals(&self) -> &Approvals {
+        &self.approvals
+    }
+
     /// The name of the model that answers now.
     pub fn model(&self) -> &str {
         self.answering.model(&self.spec).0
@@ -329,6 +340,7 @@ impl State {
         self.failures.apply(entry);
         self.decisions.apply(entry);
         self.attempts.apply(entry);
+        self.approvals.apply(entry, self.questions.next_id());
         self.questions.apply(entry);
         self.proof.apply(entry, self.open.first().map(|call| call.id.as_str()));
         match &entry.event {
@@ -471,12 +483,15 @@ impl State {
         }
     }
 
-    /// The calls before the first one that something stands before.
+    /// The calls before the first one that something stands before. Calls that make no sense are told so first.
     fn next_call(&self) -> Step {
         if let Some(step) = self.proof.before_work(&self.spec) {
             return step;
         }
         let before = |call: &ToolCall| self.after_attempt(call).or_else(|| self.gate(call));
+        if self.registry.read(&self.open).is_err() {
+            return Step::RunCalls(self.open.clone());
+        }
         let first = self.open.iter().enumerate().find_map(|(at, call)| Some((at, before(call)?)));
         match first {
             Some((0, step)) => step,

@@ -90,6 +90,8 @@ pub(super) enum Command {
     Validate(super::ValidateArgs),
     /// Draws the stages of a workflow file.
     Graph(super::GraphArgs),
+    /// Shows what a run may do unasked, and judges a command by that.
+    Policy(ShowPolicyArgs),
     /// Shows the tools that the model has, with their JSON Schemas.
     Tools(ToolsArgs),
     /// Prints a completion script for a shell.
@@ -233,6 +235,25 @@ pub(super) struct TestNotifyArgs {
     pub(super) json: bool,
 }
 
+/// What a run may do unasked.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct PolicyArgs {
+    /// How freely it acts: plan changes nothing, ask asks before each change, auto acts in its box and asks before what
+    /// reaches beyond it or destroys [default: auto] [config: mode]
+    #[arg(long, value_name = "MODE")]
+    pub(super) mode: Option<String>,
+    /// A file of rules that allow, ask or deny, beside those of the configuration
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: Option<PathBuf>,
+    /// What becomes of a question that nobody answers: wait, pause (exit 4, the question stays) or fail (it is not done)
+    /// [default: wait] [config: on_silence]
+    #[arg(long, value_name = "WHAT")]
+    pub(super) on_silence: Option<String>,
+    /// How long an answer is waited for, such as 10m or 8h [config: answer_within]
+    #[arg(long, value_name = "DURATION")]
+    pub(super) answer_within: Option<String>,
+}
+
 /// `agent do`.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
@@ -247,6 +268,8 @@ pub(super) struct DoArgs {
     pub(super) proof: ProofArgs,
     #[command(flatten)]
     pub(super) limits: LimitArgs,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
     /// Writes what the program does to a file, line by line; LONGHAUL_LOG says which lines, such as debug [default: info]
     #[arg(long, value_name = "FILE")]
     pub(super) log: Option<PathBuf>,
@@ -315,6 +338,8 @@ pub(super) struct CompactArgs {
 /// `agent chat`.
 #[derive(Debug, Default, Args)]
 pub(super) struct ChatArgs {
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
     /// Writes what the program does to a file, line by line; LONGHAUL_LOG says which lines, such as debug [default: info]
     #[arg(long, value_name = "FILE")]
     pub(super) log: Option<PathBuf>,
@@ -342,6 +367,8 @@ pub(super) struct ResumeArgs {
     pub(super) message: Option<String>,
     #[command(flatten)]
     pub(super) limits: LimitArgs,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
     /// Says what became of a call of which nobody knows: ran, not-run, or look (the model finds out); may be repeated
     #[arg(long, value_name = "CALL=WHAT")]
     pub(super) settle: Vec<String>,
@@ -527,6 +554,8 @@ pub(super) struct ForkArgs {
     /// Most time, such as 90s, 45m or 1h30m
     #[arg(long, value_name = "DURATION")]
     pub(super) max_time: Option<String>,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
     /// What goes to stdout: text, json or stream-json [default: text] [config: output_format]
     #[arg(long, value_name = "FORMAT")]
     pub(super) output_format: Option<String>,
@@ -546,6 +575,22 @@ pub(super) struct GcArgs {
     /// Prints one JSON object
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// `agent policy`.
+#[derive(Debug, Args)]
+pub(super) struct ShowPolicyArgs {
+    /// A command to judge, in one word or several; without it, the rules that hold are shown
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) command: Vec<String>,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The project directory, if not the current one
+    #[arg(short = 'C', long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
 }
 
 /// `agent tools`.

@@ -31,8 +31,13 @@ const COMMANDS: [(&str, &str); 5] = [
 
 /// Runs `agent chat`.
 pub(super) async fn run(args: ChatArgs, place: &Place) -> Result<ExitReason, Failure> {
-    let flags =
-        Flags { model: Some(&args.model), sandbox: Some(&args.sandbox), no_docs: args.no_docs, ..Flags::default() };
+    let flags = Flags {
+        model: Some(&args.model),
+        sandbox: Some(&args.sandbox),
+        policy: Some(&args.policy),
+        no_docs: args.no_docs,
+        ..Flags::default()
+    };
     let settings = Settings { max_turns: u32::MAX, max_time_s: None, ..Settings::resolve(&flags, place)? };
     let (checks, protect) = Default::default();
     let task = Task { mode: RunMode::Chat, title: "chat".to_owned(), goal: String::new(), checks, protect };

@@ -30,6 +30,7 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
         model: Some(&args.model),
         sandbox: Some(&args.sandbox),
         proof: Some(&args.proof),
+        policy: Some(&args.policy),
         max_turns: args.limits.max_turns.as_deref(),
         max_time: args.limits.max_time.as_deref(),
         max_tokens: args.limits.max_tokens.as_deref(),

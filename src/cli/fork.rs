@@ -270,6 +270,10 @@ fn drive(args: &ForkArgs, run: &RunId) -> Vec<OsString> {
     option("--base-url", &args.model.base_url);
     option("--max-time", &args.max_time);
     option("--output-format", &args.output_format);
+    option("--mode", &args.policy.mode);
+    option("--policy", &args.policy.policy.as_ref().map(|file| file.to_string_lossy().into_owned()));
+    option("--on-silence", &args.policy.on_silence);
+    option("--answer-within", &args.policy.answer_within);
     if args.detach {
         words.push("--detach".into());
     }

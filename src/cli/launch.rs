@@ -315,6 +315,7 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
         check_timeout_s: settings.check_timeout_s,
         baseline: settings.baseline && task.mode == RunMode::Goal,
         protect: task.protect,
+        rules: settings.rules.clone(),
         workspace: settings.workspace.to_string_lossy().into_owned(),
         model: settings.model.name.clone(),
         base_url: settings.model.shown_base_url(),

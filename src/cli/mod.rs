@@ -31,6 +31,7 @@ mod patch;
 mod person;
 mod place;
 mod plain_view;
+mod policy_view;
 mod project_docs;
 mod questions;
 mod replay;
@@ -165,6 +166,7 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         Some(Command::Notify(args)) => working(notify::test(args, place)),
         Some(Command::Validate(args)) => args.run(place, &mut stdout),
         Some(Command::Graph(args)) => args.run(place, &mut stdout),
+        Some(Command::Policy(args)) => policy_view::run(&args, place, &mut stdout),
         Some(Command::Tools(args)) => tools_list::run(&args, place, &mut stdout),
         Some(Command::Completions { shell }) => printed(&mut stdout, |out| {
             clap_complete::generate(shell, &mut Cli::command(), "agent", out);

@@ -15,7 +15,7 @@ use super::{Failure, Place};
 use crate::agent::Doubt;
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::{
-    AskedNew, BoxAsked, Budget, Effect, Event, ExitReason, Price, RunMode, RunSpec, SandboxKind, Verdict,
+    AskedNew, BoxAsked, Budget, Effect, Event, ExitReason, Price, Rules, RunMode, RunSpec, SandboxKind, Verdict,
     duration_words,
 };
 use crate::journal::{Heartbeat, Holder, Inbox, Reader, RunDir, RunState, RunStore, RunSummary, post, silent_for};
@@ -216,6 +216,7 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
         model: Some(&model),
         sandbox: Some(&sandbox),
         proof: None,
+        policy: Some(&args.policy),
         max_turns: args.limits.max_turns.as_deref(),
         max_time: args.limits.max_time.as_deref(),
         max_tokens: args.limits.max_tokens.as_deref(),
@@ -245,8 +246,30 @@ fn settings(args: &ResumeArgs, known: &Known, place: &Place) -> Result<(Settings
         window_tokens: settings.window_tokens.filter(|_| args.model.window.is_some()),
         max_time_s: settings.max_time_s.filter(|_| args.limits.max_time.is_some()),
         budget: Some(budget(args, spec, &settings)).filter(|budget| *budget != spec.budget),
+        rules: Some(rules(args, spec, &settings)).filter(|rules| *rules != spec.rules),
     };
     Ok((settings, asked))
+}
+
+/// The run's rules, but for what is said otherwise; a file of rules comes beside them.
+fn rules(args: &ResumeArgs, spec: &RunSpec, settings: &Settings) -> Rules {
+    let (flags, new) = (&args.policy, &settings.rules);
+    let mut rules = spec.rules.clone();
+    if flags.mode.is_some() {
+        rules.mode = new.mode;
+    }
+    if flags.on_silence.is_some() {
+        rules.silence.then = new.silence.then;
+    }
+    if flags.answer_within.is_some() {
+        rules.silence.within_s = new.silence.within_s;
+    }
+    if flags.policy.is_some() {
+        let known = std::mem::take(&mut rules.rules);
+        let more = new.rules.iter().filter(|rule| !known.contains(rule)).cloned().collect();
+        rules.rules = [known, more].concat();
+    }
+    rules
 }
 
 /// The price that the run knew, for the same model.

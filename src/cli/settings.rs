@@ -4,15 +4,17 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::args::{BoxArgs, ModelArgs, NotifyArgs, ProofArgs, WorkspaceArg};
+use super::args::{BoxArgs, ModelArgs, NotifyArgs, PolicyArgs, ProofArgs, WorkspaceArg};
 use super::{Failure, Place, budget, launch};
 use crate::config::{self, Config, Key, Origin, OutputFormat, SandboxChoice, Sources, Value, WireChoice};
-use crate::domain::{Budget, Check, CheckpointRules, ExitReason, SandboxKind};
+use crate::domain::{Budget, Check, CheckpointRules, ExitReason, Rules, RunMode, SandboxKind};
 use crate::model::{Fallback, ModelChoice, Patience, SCRIPT_PREFIX, Wire, key_variable};
 use crate::notify::{Channel, Ground, NotifyPlan};
+use crate::policy;
 use crate::sandbox::choose::Wanted;
 use crate::sandbox::{Limits, Network};
 use crate::telemetry::Secret;
+use crate::tools::Registry;
 
 /// Processes and threads of a box when nothing is said: enough for a parallel build, too few for a fork bomb to hurt.
 const DEFAULT_PIDS: u64 = 4096;
@@ -26,6 +28,8 @@ pub(super) struct Flags<'a> {
     pub(super) sandbox: Option<&'a BoxArgs>,
     /// What proves the result.
     pub(super) proof: Option<&'a ProofArgs>,
+    /// What it may do unasked.
+    pub(super) policy: Option<&'a PolicyArgs>,
     /// Most model requests.
     pub(super) max_turns: Option<&'a str>,
     /// Most time.
@@ -86,6 +90,8 @@ pub(super) struct Settings {
     pub(super) lessons: bool,
     /// How a person is told of what needs them.
     pub(super) notify: NotifyPlan,
+    /// What it may do unasked.
+    pub(super) rules: Rules,
     /// The checks that the configuration names.
     pub(super) checks: Vec<Check>,
     /// How long one may take, in seconds.
@@ -109,7 +115,9 @@ impl Settings {
         let workspace = workspace(sandbox_flags, place)?;
         let config = config::load(&sources(flags, &workspace, place)?)
             .map_err(|error| Failure::new(ExitReason::Usage, "the configuration makes no sense").because_of(&error))?;
-        for warning in &config.warnings {
+        let rules = Rules { mode: config.mode.value, rules: config.rules.clone(), silence: config.silence };
+        let useless = useless(&rules).map(|(place, why)| format!("the rule at {place} can never match: {why}"));
+        for warning in config.warnings.iter().cloned().chain(useless) {
             let _ = writeln!(io::stderr(), "warning: {warning}");
         }
         let sandbox = match config.sandbox.value {
@@ -145,6 +153,7 @@ impl Settings {
             checkpoints: checkpoint_rules(&config, sandbox_flags.before_checkpoint.clone()),
             lessons: config.lessons.value,
             notify: notify_plan(&config, place)?,
+            rules,
             checks: config.checks.value,
             check_timeout_s: config.check_timeout_s.value,
             baseline: config.baseline.value,
@@ -230,13 +239,14 @@ fn sources(flags: &Flags<'_>, workspace: &Path, place: &Place) -> Result<Sources
         system: Some(PathBuf::from("/etc/longhaul/config.toml")),
         user: user.map(|dir| dir.join("longhaul/config.toml")),
         project: Some(workspace.join(".longhaul/config.toml")),
+        policy: flags.policy.and_then(|flags| flags.policy.as_ref()).map(|file| place.cwd.join(file)),
         variables: launch::utf8_vars(place),
         flags: flag_values(flags)?,
     })
 }
 
 fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
-    let (model, sandbox) = (flags.model, flags.sandbox);
+    let (model, sandbox, policy) = (flags.model, flags.sandbox, flags.policy);
     let given = [
         (Key::Model, "--model", model.and_then(|flags| flags.model.as_deref())),
         (Key::BaseUrl, "--base-url", model.and_then(|flags| flags.base_url.as_deref())),
@@ -262,6 +272,9 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
         (Key::MaxCost, "--max-cost", flags.max_cost),
         (Key::Price, "--price", model.and_then(|flags| flags.price.as_deref())),
         (Key::RemindAfter, "--remind-after", flags.notify.and_then(|flags| flags.remind_after.as_deref())),
+        (Key::Mode, "--mode", policy.and_then(|flags| flags.mode.as_deref())),
+        (Key::OnSilence, "--on-silence", policy.and_then(|flags| flags.on_silence.as_deref())),
+        (Key::AnswerWithin, "--answer-within", policy.and_then(|flags| flags.answer_within.as_deref())),
         (Key::OutputFormat, "--output-format", flags.output_format),
     ];
     let given = given.into_iter().filter_map(|(key, flag, text)| Some((key, flag, text?)));
@@ -280,6 +293,13 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
         .chain(fallbacks)
         .chain(notify)
         .collect()
+}
+
+/// The rules that can never match, each with where it stands and why.
+fn useless(rules: &Rules) -> impl Iterator<Item = (String, String)> {
+    let registry = Registry::for_mode(RunMode::Goal);
+    let tools: Vec<&str> = registry.tools().iter().map(|tool| tool.name).collect();
+    policy::useless(&rules.rules, &tools).into_iter()
 }
 
 fn model_choice(config: &Config, place: &Place) -> ModelChoice {

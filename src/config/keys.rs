@@ -1,6 +1,6 @@
 //! The settings that there are, what values they take, and what the project's file may say.
 
-use crate::domain::Check;
+use crate::domain::{ActMode, Check, OnSilence};
 
 /// A setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +36,9 @@ pub enum Key {
     Lessons,
     Notify,
     RemindAfter,
+    Mode,
+    OnSilence,
+    AnswerWithin,
     OutputFormat,
 }
 
@@ -103,6 +106,10 @@ pub enum Value {
     Cap(Option<u32>, Option<u64>),
     /// Whether what is learned is remembered.
     Lessons(bool),
+    /// How freely a run acts.
+    Mode(ActMode),
+    /// What becomes of a question that nobody answers.
+    OnSilence(OnSilence),
     /// What standard output gets.
     OutputFormat(OutputFormat),
 }
@@ -129,11 +136,13 @@ pub(super) enum Project {
     SomeBox,
     /// Switch it off.
     Off,
+    /// Have less done without a person.
+    Stricter,
 }
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
@@ -164,6 +173,9 @@ impl Key {
         Self::Lessons,
         Self::Notify,
         Self::RemindAfter,
+        Self::Mode,
+        Self::OnSilence,
+        Self::AnswerWithin,
         Self::OutputFormat,
     ];
 
@@ -200,6 +212,9 @@ impl Key {
             Self::Lessons => "lessons",
             Self::Notify => "notify",
             Self::RemindAfter => "remind_after",
+            Self::Mode => "mode",
+            Self::OnSilence => "on_silence",
+            Self::AnswerWithin => "answer_within",
             Self::OutputFormat => "output_format",
         }
     }
@@ -233,6 +248,9 @@ impl Key {
             Self::Lessons => &["LONGHAUL_LESSONS"],
             Self::Notify => &["LONGHAUL_NOTIFY"],
             Self::RemindAfter => &["LONGHAUL_REMIND_AFTER"],
+            Self::Mode => &["LONGHAUL_MODE"],
+            Self::OnSilence => &["LONGHAUL_ON_SILENCE"],
+            Self::AnswerWithin => &["LONGHAUL_ANSWER_WITHIN"],
             Self::OutputFormat => &["LONGHAUL_OUTPUT_FORMAT"],
             Self::CheckTimeout => &["LONGHAUL_CHECK_TIMEOUT"],
             Self::Baseline => &["LONGHAUL_BASELINE"],
@@ -259,6 +277,8 @@ impl Key {
             | Self::Lessons
             | Self::Notify
             | Self::RemindAfter
+            | Self::OnSilence
+            | Self::AnswerWithin
             | Self::OutputFormat => Project::Nothing,
             Self::CheckTimeout
             | Self::Memory
@@ -272,6 +292,7 @@ impl Key {
             | Self::MaxCost => Project::Lower,
             Self::Sandbox => Project::SomeBox,
             Self::Network => Project::Off,
+            Self::Mode => Project::Stricter,
             Self::Checks => Project::Anything,
             Self::Protect => Project::Add,
         }
@@ -321,7 +342,14 @@ impl Key {
                 .map(Value::Count)
                 .ok_or("a whole number above zero"),
             Self::Wire => wire(text).map(Value::Wire).ok_or("auto, chat or responses"),
-            Self::MaxTime | Self::Patience | Self::Stall | Self::CheckTimeout | Self::RemindAfter => {
+            Self::Mode => mode(text).map(Value::Mode).ok_or("plan, ask or auto"),
+            Self::OnSilence => on_silence(text).map(Value::OnSilence).ok_or("wait, pause or fail"),
+            Self::MaxTime
+            | Self::Patience
+            | Self::Stall
+            | Self::CheckTimeout
+            | Self::RemindAfter
+            | Self::AnswerWithin => {
                 parse_duration(text).map(Value::Count).ok_or("a time such as 90s, 45m, 2h or 1h30m, and at most 366d")
             }
             Self::MaxTokens | Self::Window => {
@@ -404,6 +432,15 @@ fn wire(text: &str) -> Option<WireChoice> {
         "responses" => Some(WireChoice::Responses),
         _ => None,
     }
+}
+
+fn mode(text: &str) -> Option<ActMode> {
+    [ActMode::Plan, ActMode::Ask, ActMode::Auto].into_iter().find(|mode| mode.name() == text)
+}
+
+/// Reads what becomes of a question that nobody answers.
+pub(super) fn on_silence(text: &str) -> Option<OnSilence> {
+    [OnSilence::Wait, OnSilence::Pause, OnSilence::Fail].into_iter().find(|then| then.name() == text)
 }
 
 fn output_format(text: &str) -> Option<OutputFormat> {
@@ -519,6 +556,9 @@ mod tests {
             (Key::BaseUrl, "ftp://x"),
             (Key::ApiKeyEnv, "A B"),
             (Key::OutputFormat, "xml"),
+            (Key::Mode, "yolo"),
+            (Key::OnSilence, "allow"),
+            (Key::AnswerWithin, "soon"),
             (Key::Checkpoints, "sometimes"),
             (Key::CheckpointCap, "0"),
             (Key::CheckpointCap, "1GiB,2GiB"),

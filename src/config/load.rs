@@ -8,9 +8,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::Project;
+use super::rules::{self, RawRule};
 use super::{Config, Key, Origin, OutputFormat, SandboxChoice, Setting, Value, WireChoice};
-use crate::domain::Check;
-use crate::domain::most_alike;
+use crate::domain::{ActMode, Check, OnSilence, Permit, Silence, most_alike};
 
 /// Where settings may come from; everything is passed in.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,8 @@ pub struct Sources {
     pub user: Option<PathBuf>,
     /// The project's file.
     pub project: Option<PathBuf>,
+    /// A file of rules that a flag names.
+    pub policy: Option<PathBuf>,
     /// The environment.
     pub variables: BTreeMap<String, String>,
     /// What the flags say.
@@ -50,12 +52,14 @@ pub enum ConfigError {
         message: String,
     },
     /// A file has a setting that there isn't.
-    #[error("{path}:{line}: there is no setting `{key}`{}", .meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default())]
+    #[error("{path}:{line}:{column}: there is no setting `{key}`{}", .meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default())]
     UnknownKey {
         /// The file.
         path: String,
         /// From 1.
         line: usize,
+        /// From 1, in characters.
+        column: usize,
         /// As it stands there.
         key: String,
         /// The setting that looks most like it.
@@ -64,7 +68,7 @@ pub enum ConfigError {
     /// A value makes no sense.
     #[error("{place}: `{key}` must be {right}")]
     Value {
-        /// File and line, or the variable.
+        /// File, line and column, or the variable.
         place: String,
         /// The setting.
         key: &'static str,
@@ -90,14 +94,23 @@ pub enum ConfigError {
 pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     let mut layers = Layers::default();
     for path in [&sources.system, &sources.user].into_iter().flatten() {
-        for (key, value) in read_file(path)? {
+        let Some(said) = File::read(path)?.map(|file| file.said(&Key::ALL)).transpose()? else { continue };
+        for (key, value) in said.settings {
             layers.set(key, value, Origin::File(path.clone()));
         }
+        layers.rules.extend(said.rules);
     }
-    if let Some(path) = &sources.project {
-        for (key, value) in read_file(path)? {
+    if let Some(path) = &sources.project
+        && let Some(said) = File::read(path)?.map(|file| file.said(&Key::ALL)).transpose()?
+    {
+        for (key, value) in said.settings {
             layers.narrow(key, value, path);
         }
+        said.rules.into_iter().for_each(|rule| layers.narrow_by(rule));
+    }
+    if let Some(path) = &sources.policy {
+        let missing = || ConfigError::Read { path: path.display().to_string(), source: io::ErrorKind::NotFound.into() };
+        layers.rules.extend(File::read(path)?.ok_or_else(missing)?.said(&[])?.rules);
     }
     for key in Key::ALL {
         let set = |name: &&&str| sources.variables.get(**name).is_some_and(|text| !text.is_empty());
@@ -118,6 +131,7 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
 #[derive(Default)]
 struct Layers {
     settings: BTreeMap<Key, Setting<Value>>,
+    rules: Vec<RawRule>,
     warnings: Vec<String>,
 }
 
@@ -139,7 +153,14 @@ impl Layers {
                 Some("the kind of box is chosen already")
             }
             (Project::Off, _, Value::Network(true)) => Some("a project may only take the network away"),
-            (Project::Anything | Project::Add | Project::Lower | Project::SomeBox | Project::Off, _, _) => None,
+            (Project::Stricter, before, Value::Mode(now)) if *now > mode_of(before) => {
+                Some("a project may only have less done unasked")
+            }
+            (
+                Project::Anything | Project::Add | Project::Lower | Project::SomeBox | Project::Off | Project::Stricter,
+                _,
+                _,
+            ) => None,
         };
         match refused {
             Some(why) => {
@@ -158,8 +179,26 @@ impl Layers {
         }
     }
 
+    /// Takes a rule of the project's file, unless it allows something.
+    fn narrow_by(&mut self, rule: RawRule) {
+        match rule.rule.permit {
+            Permit::Allow => self
+                .warnings
+                .push(format!("the rule at {} is left out: a project may ask and deny, not allow", rule.rule.origin)),
+            Permit::Ask | Permit::Deny => self.rules.push(rule),
+        }
+    }
+
     fn into_config(mut self) -> Config {
+        let silence = Silence {
+            then: or(self.take(Key::OnSilence, on_silence), OnSilence::default()).value,
+            within_s: self.take(Key::AnswerWithin, count).value,
+        };
+        let rules = std::mem::take(&mut self.rules).into_iter().map(|rule| rule.with(silence)).collect();
         Config {
+            mode: or(self.take(Key::Mode, mode), ActMode::default()),
+            silence,
+            rules,
             model: self.take(Key::Model, text),
             base_url: self.take(Key::BaseUrl, text),
             api_key_env: or(self.take(Key::ApiKeyEnv, text), "OPENAI_API_KEY".to_owned()),
@@ -238,7 +277,14 @@ typed! {
     baseline Baseline bool,
     checkpoints Checkpoints bool,
     lessons Lessons bool,
+    mode Mode ActMode,
+    on_silence OnSilence OnSilence,
     output_format OutputFormat OutputFormat,
+}
+
+/// The mode that holds where nothing else was said.
+fn mode_of(value: Option<&Value>) -> ActMode {
+    if let Some(Value::Mode(mode)) = value { *mode } else { ActMode::default() }
 }
 
 fn cap(value: Value) -> Option<(Option<u32>, Option<u64>)> {
@@ -249,39 +295,80 @@ fn turns(value: Value) -> Option<u32> {
     count(value).and_then(|turns| u32::try_from(turns).ok())
 }
 
-fn read_file(path: &Path) -> Result<Vec<(Key, Value)>, ConfigError> {
-    let shown = path.display().to_string();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
+/// A file's text, and where things stand in it.
+pub(super) struct File {
+    shown: String,
+    text: String,
+}
+
+/// What a file says.
+struct Said {
+    settings: Vec<(Key, Value)>,
+    rules: Vec<RawRule>,
+}
+
+impl File {
+    /// Reads a file; None where there is none.
+    fn read(path: &Path) -> Result<Option<Self>, ConfigError> {
+        let shown = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(Self { shown, text })),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(source) => Err(ConfigError::Read { path: shown, source }),
         }
-        Err(source) => return Err(ConfigError::Read { path: shown, source }),
-    };
-    let line_of = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
-    let table = DeTable::parse(&text).map_err(|error| ConfigError::Syntax {
-        path: shown.clone(),
-        line: error.span().map_or(1, |span| line_of(span.start)),
-        message: error.message().to_owned(),
-    })?;
-    let mut settings = Vec::new();
-    for (name, value) in table.get_ref() {
-        let line = line_of(name.span().start);
-        let name: &str = name.get_ref();
-        let key = Key::ALL.into_iter().find(|key| key.name() == name).ok_or_else(|| ConfigError::UnknownKey {
-            path: shown.clone(),
-            line,
-            key: name.to_owned(),
-            meant: most_alike(name, Key::ALL.into_iter().map(Key::name)),
-        })?;
-        let place = format!("{shown}:{line}");
-        let value = match (key, value.get_ref()) {
-            (Key::Checks, DeValue::Array(items)) => super::checks::read(items, &place)?,
-            (key, _) => of_toml(key, value).map_err(|right| ConfigError::Value { place, key: key.name(), right })?,
-        };
-        settings.push((key, value));
     }
-    Ok(settings)
+
+    /// Line and column of a byte, from 1.
+    pub(super) fn line_and_column(&self, at: usize) -> (usize, usize) {
+        let before = &self.text[..self.text.floor_char_boundary(at)];
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        (before.matches('\n').count() + 1, line.chars().count() + 1)
+    }
+
+    /// `FILE:LINE`.
+    pub(super) fn line(&self, at: usize) -> String {
+        format!("{}:{}", self.shown, self.line_and_column(at).0)
+    }
+
+    /// `key` at `at` is none of `known`.
+    pub(super) fn unknown(&self, key: &str, at: usize, known: impl IntoIterator<Item = &'static str>) -> ConfigError {
+        let (line, column) = self.line_and_column(at);
+        let (path, meant) = (self.shown.clone(), most_alike(key, known));
+        ConfigError::UnknownKey { path, line, column, key: key.to_owned(), meant }
+    }
+
+    /// The value at `at` must be `right`.
+    pub(super) fn wrong(&self, key: &'static str, at: usize, right: &'static str) -> ConfigError {
+        let (line, column) = self.line_and_column(at);
+        ConfigError::Value { place: format!("{}:{line}:{column}", self.shown), key, right }
+    }
+
+    /// What the file says: these settings, and rules.
+    fn said(&self, keys: &[Key]) -> Result<Said, ConfigError> {
+        let table = DeTable::parse(&self.text).map_err(|error| ConfigError::Syntax {
+            path: self.shown.clone(),
+            line: error.span().map_or(1, |span| self.line_and_column(span.start).0),
+            message: error.message().to_owned(),
+        })?;
+        let mut said = Said { settings: Vec::new(), rules: Vec::new() };
+        for (name, value) in table.get_ref() {
+            let at = name.span().start;
+            let name: &str = name.get_ref();
+            if name == rules::KEY {
+                said.rules = rules::read(self, value)?;
+                continue;
+            }
+            let known = || keys.iter().copied().map(Key::name).chain([rules::KEY]);
+            let key = keys.iter().copied().find(|key| key.name() == name);
+            let key = key.ok_or_else(|| self.unknown(name, at, known()))?;
+            let value = match (key, value.get_ref()) {
+                (Key::Checks, DeValue::Array(items)) => super::checks::read(items, &self.line(at))?,
+                (key, _) => of_toml(key, value).map_err(|right| self.wrong(key.name(), at, right))?,
+            };
+            said.settings.push((key, value));
+        }
+        Ok(said)
+    }
 }
 
 fn of_toml(key: Key, value: &Spanned<DeValue<'_>>) -> Result<Value, &'static str> {

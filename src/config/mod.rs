@@ -6,11 +6,13 @@
 mod checks;
 mod keys;
 mod load;
+mod rules;
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::domain::Check;
+use crate::domain::{ActMode, Rule, Silence};
 
 pub use keys::{Key, OutputFormat, SandboxChoice, Value, WireChoice, parse_duration, parse_size};
 pub use load::{ConfigError, Sources, load};
@@ -111,6 +113,12 @@ pub struct Config {
     pub notify: Setting<Vec<String>>,
     /// How long a question is open before a person is reminded of it, in seconds.
     pub remind_after_s: Setting<u64>,
+    /// How freely a run acts.
+    pub mode: Setting<ActMode>,
+    /// What becomes of questions while nobody answers.
+    pub silence: Silence,
+    /// The rules, in order of their layers, each with where it stands.
+    pub rules: Vec<Rule>,
     /// What standard output gets.
     pub output_format: Setting<OutputFormat>,
     /// What was left out and why, in words.

@@ -31,6 +31,12 @@ pub enum Prompt {
     Summary,
     /// What stands for what was summed up.
     Summarised,
+    /// A call was not run: nobody allowed it.
+    Refused,
+    /// Nothing may be changed.
+    ModePlan,
+    /// A person is asked before anything is changed.
+    ModeAsk,
 }
 
 /// A template and its values do not fit each other.
@@ -62,7 +68,7 @@ pub enum PromptError {
 
 impl Prompt {
     /// All templates.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::System,
         Self::Goal,
         Self::Chat,
@@ -76,6 +82,9 @@ impl Prompt {
         Self::Docs,
         Self::Summary,
         Self::Summarised,
+        Self::Refused,
+        Self::ModePlan,
+        Self::ModeAsk,
     ];
 
     /// The file name without ending.
@@ -94,6 +103,9 @@ impl Prompt {
             Self::Docs => "docs",
             Self::Summary => "summary",
             Self::Summarised => "summarised",
+            Self::Refused => "refused",
+            Self::ModePlan => "mode_plan",
+            Self::ModeAsk => "mode_ask",
         }
     }
 
@@ -113,6 +125,9 @@ impl Prompt {
             Self::Docs => include_str!("../../prompts/docs.md"),
             Self::Summary => include_str!("../../prompts/summary.md"),
             Self::Summarised => include_str!("../../prompts/summarised.md"),
+            Self::Refused => include_str!("../../prompts/refused.md"),
+            Self::ModePlan => include_str!("../../prompts/mode_plan.md"),
+            Self::ModeAsk => include_str!("../../prompts/mode_ask.md"),
         }
     }
 

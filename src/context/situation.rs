@@ -7,7 +7,9 @@ use jiff::Timestamp;
 
 use super::Prompt;
 use super::attempts::Attempts;
-use crate::domain::{CheckpointRecord, Checkpoints, Entry, Event, Fate, JobRecord, Jobs, NoticeKind, duration_words};
+use crate::domain::{
+    ActMode, CheckpointRecord, Checkpoints, Entry, Event, Fate, JobRecord, Jobs, NoticeKind, duration_words,
+};
 
 /// Jobs that have ended are told of for so many requests.
 const LATELY: u32 = 8;
@@ -21,6 +23,7 @@ const WIDEST: usize = 100;
 /// What is new beside the jobs, until the model has answered a request that told of it.
 #[derive(Debug, Clone, Default)]
 pub struct Situation {
+    mode: ActMode,
     attempts: Attempts,
     /// Not told yet.
     new: Vec<String>,
@@ -33,6 +36,10 @@ impl Situation {
     pub fn apply(&mut self, entry: &Entry) {
         self.attempts.apply(entry);
         match &entry.event {
+            Event::RunStarted { spec, .. } | Event::RunForked { spec } => self.mode = spec.rules.mode,
+            Event::RunResumed { asked, .. } => {
+                self.mode = asked.rules.as_ref().map_or(self.mode, |rules| rules.mode);
+            }
             Event::PersonTyped { session } => {
                 self.add(format!("A person has typed into session {session} since your last answer."));
             }
@@ -61,6 +68,16 @@ impl Situation {
         }
     }
 
+    /// How freely the run acts, where that is not as usual.
+    fn mode_words(&self) -> Option<String> {
+        let prompt = match self.mode {
+            ActMode::Plan => Prompt::ModePlan,
+            ActMode::Ask => Prompt::ModeAsk,
+            ActMode::Auto => return None,
+        };
+        Some(prompt.render(&[]).expect("the template is fixed and tested"))
+    }
+
     fn add(&mut self, line: String) {
         if !self.new.contains(&line) {
             self.new.push(line);
@@ -77,7 +94,7 @@ impl Situation {
         left: Option<Duration>,
         budget: Option<String>,
     ) -> Option<String> {
-        let mut lines = Vec::new();
+        let mut lines: Vec<String> = self.mode_words().into_iter().collect();
         let alive: Vec<String> = jobs.alive().map(|job| alive_words(job, now)).collect();
         if !alive.is_empty() {
             lines.push("Jobs that run:".to_owned());

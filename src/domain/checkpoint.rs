@@ -244,6 +244,21 @@ pub enum Effect {
     Irreversible,
 }
 
+impl Effect {
+    /// All of them, the least first.
+    pub const ALL: [Self; 4] = [Self::None, Self::Workspace, Self::External, Self::Irreversible];
+
+    /// Its name, as it stands in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Workspace => "workspace",
+            Self::External => "external",
+            Self::Irreversible => "irreversible",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,7 @@ mod rules;
 mod spec;
 mod step;
 mod verdict;
+mod visible;
 mod words;
 
 pub use answering::Answering;
@@ -48,8 +49,9 @@ pub use observer::{Observer, Progress, WaitProgress};
 pub use question::{AnsweredAt, Choice, OnSilence, Question, QuestionEnd, Reply, Silence, Subject};
 pub use questions::{QuestionRecord, QuestionState, Questions};
 pub use reduction::{Reduction, ReductionCause, Summary, SummaryBy};
-pub use rules::{ActMode, Permit, Rule, Rules};
+pub use rules::{ActMode, Permit, Rule, Rules, Scope};
 pub use spec::{AskedNew, BoxAsked, ProjectDoc, RunMode, RunSpec};
 pub use step::PastStep;
 pub use verdict::{ExitReason, Verdict};
+pub use visible::{must_be_shown, visible, visible_json, visible_line};
 pub use words::{duration_words, most_alike, seconds_words, size_words};

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DecisionId, QuestionId};
+use super::{DecisionId, QuestionId, Scope};
 
 /// Something that a person is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +77,9 @@ pub enum Subject {
         sha256: String,
         /// The rule that asks, in words.
         rule: String,
+        /// What the answer `always` allows for the rest of the run.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        always: Vec<Scope>,
     },
     /// The model asks.
     Model {
@@ -155,6 +158,17 @@ pub enum OnSilence {
     Pause,
     /// The question is over: whoever asked is told that nobody answered.
     Fail,
+}
+
+impl OnSilence {
+    /// Its name, as it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::Pause => "pause",
+            Self::Fail => "fail",
+        }
+    }
 }
 
 /// What a person said to a question.

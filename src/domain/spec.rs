@@ -200,6 +200,9 @@ pub struct AskedNew {
     /// Another budget, what was spent before included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// Another mode, other rules, other silence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Rules>,
 }
 
 impl AskedNew {
@@ -219,7 +222,7 @@ impl AskedNew {
 
     /// Asks for it.
     pub fn change(&self, spec: &mut RunSpec) {
-        let Self { model, base_url, fallbacks, max_turns, window_tokens, max_time_s, budget } = self.clone();
+        let Self { model, base_url, fallbacks, max_turns, window_tokens, max_time_s, budget, rules } = self.clone();
         // What was said of one model says nothing about another.
         let window_before = spec.window_tokens.filter(|_| model.is_none());
         spec.window_tokens = window_tokens.or(window_before);
@@ -229,5 +232,6 @@ impl AskedNew {
         spec.max_turns = max_turns.unwrap_or(spec.max_turns);
         spec.max_time_s = max_time_s.or(spec.max_time_s);
         spec.budget = budget.unwrap_or_else(|| std::mem::take(&mut spec.budget));
+        spec.rules = rules.unwrap_or_else(|| std::mem::take(&mut spec.rules));
     }
 }

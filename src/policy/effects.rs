@@ -1,16 +1,19 @@
 //! The effect of a call, by its tool and, for commands, by a small table of patterns.
 //!
-//! Nobody is kept from anything by this: it decides what is said and asked when a call was under way and nobody knows
-//! how far it came. What is not in the table is taken to change the box and nothing else.
+//! It decides what is asked before a call, and what is said and asked when one was under way and nobody knows how far it
+//! came. What is not in the table is taken to change the box and nothing else.
 
 use serde_json::Value;
 
-use super::words::{Simple, simple_commands};
-use crate::domain::{Effect, ToolCall};
+use super::Place;
+use super::commands::{Command, commands};
+use super::hosts::{Named, hosts, is_inside};
+use crate::domain::Effect;
 
 /// Programs that change nothing.
 const READING: &[&str] = &[
     "[",
+    "[[",
     "basename",
     "cal",
     "cat",
@@ -42,8 +45,9 @@ const READING: &[&str] = &[
     "hexdump",
     "hostname",
     "id",
-    "jq",
+    "jobs",
     "join",
+    "jq",
     "less",
     "ls",
     "lsblk",
@@ -68,6 +72,7 @@ const READING: &[&str] = &[
     "sha256sum",
     "sha512sum",
     "sleep",
+    "sort",
     "stat",
     "strings",
     "tac",
@@ -113,10 +118,6 @@ const OUTSIDE: &[&str] = &[
     "vercel",
 ];
 
-/// What stands before a command without being it.
-const PREFIXES: &[&str] =
-    &["command", "doas", "env", "exec", "nice", "nohup", "setsid", "stdbuf", "sudo", "time", "timeout", "xargs"];
-
 /// Words that say that something is only looked at.
 const LOOKING: &[&str] = &[
     "describe", "diff", "explain", "get", "history", "list", "logs", "ls", "plan", "show", "status", "top", "validate",
@@ -128,91 +129,154 @@ const DESTROYING: &[&str] =
     &["delete", "destroy", "drop", "purge", "rb", "remove", "rm", "terminate", "uninstall", "unpublish"];
 
 /// How far a call reaches at most.
-pub fn effect_of(call: &ToolCall) -> Effect {
-    let arguments: Value = serde_json::from_str(&call.arguments).unwrap_or_default();
-    let text = |name: &str| arguments.get(name).and_then(Value::as_str);
-    match call.name.as_str() {
-        "read_file" | "wait" | "finish" | "ask_human" => Effect::None,
-        "shell" => text("command").map_or(Effect::None, of_command),
+pub fn effect_of(name: &str, arguments: &Value, place: Place<'_>) -> Effect {
+    let text = |member: &str| arguments.get(member).and_then(Value::as_str);
+    let of_texts = || texts_of(name, arguments).iter().map(|text| of_text(text, place)).max();
+    match name {
+        "read_file" | "wait" | "finish" | "recall" | "ask_human" => Effect::None,
+        "shell" => of_texts().unwrap_or(Effect::None),
         "tmux" => match text("action") {
             Some("read" | "screen" | "log" | "grep" | "list") => Effect::None,
-            Some("open") => {
-                text("command").map_or(Effect::Workspace, |command| of_command(command).max(Effect::Workspace))
-            }
-            Some("send") => text("text").map_or(Effect::Workspace, |line| of_command(line).max(Effect::Workspace)),
-            Some(_) | None => Effect::Workspace,
+            Some(_) | None => of_texts().unwrap_or(Effect::Workspace).max(Effect::Workspace),
         },
         "container" => match text("action") {
             Some("info" | "inspect" | "logs") => Effect::None,
+            Some(_) | None => of_texts().unwrap_or(Effect::Workspace).max(Effect::Workspace),
+        },
+        "checkpoint" => match text("do") {
+            Some("create" | "list" | "show") => Effect::None,
             Some(_) | None => Effect::Workspace,
         },
         _ => Effect::Workspace,
     }
 }
 
-fn of_command(text: &str) -> Effect {
-    simple_commands(text).iter().map(of_simple).max().unwrap_or(Effect::None)
-}
-
-fn of_simple(command: &Simple) -> Effect {
-    let by_redirection = if command.writes { Effect::Workspace } else { Effect::None };
-    let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
-    by_redirection.max(of_words(&words))
-}
-
-/// How far a simple command reaches by its words, wherever its output goes.
-pub(super) fn of_words(words: &[&str]) -> Effect {
-    let is_assignment = |word: &str| word.split_once('=').is_some_and(|(name, _)| is_name(name));
-    let Some((first, rest)) = words.split_first() else { return Effect::None };
-    if is_assignment(first) {
-        return of_words(rest);
-    }
-    let program = first.rsplit('/').next().unwrap_or(first);
-    if PREFIXES.contains(&program) && !rest.is_empty() {
-        // Options of the prefix, and their values, are passed over: the first word that names a known program counts.
-        let from = rest.iter().position(|word| !word.starts_with('-') && !is_assignment(word) && !is_amount(word));
-        return from.map_or(Effect::None, |from| of_words(&rest[from..]));
-    }
-    match program {
-        "sh" | "bash" | "dash" | "zsh" | "eval" => of_script(rest),
-        "git" => of_git(rest),
-        "curl" | "wget" | "http" | "https" => of_web(program, rest),
-        "rsync" | "rclone" | "gsutil" | "s3cmd" => of_copying(program, rest),
-        "kubectl" | "helm" | "terraform" | "tofu" | "pulumi" | "aws" | "az" | "gcloud" | "gh" | "glab" | "doctl" => {
-            of_cloud(rest)
+/// The texts of a call that a shell runs, or that are typed where one may run.
+pub(super) fn texts_of(name: &str, arguments: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut add = |value: Option<&Value>| match value {
+        Some(Value::String(text)) => found.push(text.clone()),
+        // What was written as a number or a truth is taken for the text that it is.
+        Some(other @ (Value::Number(_) | Value::Bool(_))) => found.push(other.to_string()),
+        Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => {}
+    };
+    let ready = arguments.get("ready");
+    let parsed = ready.and_then(Value::as_str).and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let ready = parsed.as_ref().or(ready);
+    match name {
+        "shell" | "container" => {
+            add(arguments.get("command"));
+            add(ready.and_then(|ready| ready.get("command")));
         }
-        "docker" | "podman" | "skopeo" => match rest.first() {
+        "tmux" => {
+            add(arguments.get("command"));
+            add(arguments.get("text"));
+        }
+        _ => {}
+    }
+    found
+}
+
+fn of_text(text: &str, place: Place<'_>) -> Effect {
+    commands(text).iter().map(|command| of_command(command, place)).max().unwrap_or(Effect::None)
+}
+
+/// How far a command reaches, without those that it runs in its turn.
+pub(super) fn of_command(command: &Command, place: Place<'_>) -> Effect {
+    let by_redirection = if command.writes.is_empty() { Effect::None } else { Effect::Workspace };
+    by_redirection.max(of_program(command, Some(place)))
+}
+
+/// How far a program reaches by its words, wherever its output goes; without a `place` every host is elsewhere.
+pub(super) fn of_program(command: &Command, place: Option<Place<'_>>) -> Effect {
+    if command.is_hidden {
+        return Effect::Workspace;
+    }
+    let args: Vec<&str> = command.args.iter().map(String::as_str).collect();
+    let is_outside = || reaches_outside(command, place);
+    match command.program.as_str() {
+        "" => Effect::None,
+        "git" => of_git(&args),
+        "curl" | "wget" | "http" | "https" | "xh" => match of_web(&command.program, &args) {
+            Effect::External | Effect::Irreversible if !is_outside() => Effect::Workspace,
+            effect => effect,
+        },
+        "rsync" | "rclone" | "gsutil" | "s3cmd" => of_copying(&command.program, &args),
+        "kubectl" | "oc" | "helm" | "terraform" | "tofu" | "terragrunt" | "pulumi" | "cdk" | "aws" | "az"
+        | "gcloud" | "gh" | "glab" | "doctl" => of_cloud(&args),
+        "docker" | "podman" | "skopeo" => match args.first() {
             Some(&("push" | "login" | "copy")) => Effect::External,
             _ => Effect::Workspace,
         },
-        "npm" | "yarn" | "pnpm" | "cargo" | "twine" | "gem" | "poetry" | "uv" => match rest.first() {
+        "npm" | "yarn" | "pnpm" | "cargo" | "twine" | "gem" | "poetry" | "uv" => match args.first() {
             Some(&("publish" | "unpublish" | "upload" | "push" | "yank")) => Effect::Irreversible,
             _ => Effect::Workspace,
         },
-        "psql" | "mysql" | "mariadb" | "mongosh" | "redis-cli" | "sqlcmd" => of_database(rest),
-        "find" => match rest.iter().any(|word| {
+        "psql" | "mysql" | "mariadb" | "mongosh" | "redis-cli" | "sqlcmd" => of_database(command, place),
+        "find" => match args.iter().any(|word| {
             matches!(*word, "-delete" | "-exec" | "-execdir" | "-ok" | "-okdir") || word.starts_with("-fprint")
         }) {
             true => Effect::Workspace,
             false => Effect::None,
         },
-        "sort" if !rest.iter().any(|word| word.starts_with("-o") || word.starts_with("--output")) => Effect::None,
-        program if OUTSIDE.contains(&program) => Effect::External,
-        program if READING.contains(&program) => Effect::None,
+        "sed" => of_sed(&args),
+        program if OUTSIDE.contains(&program) => match is_outside() {
+            true => Effect::External,
+            false => Effect::Workspace,
+        },
+        program if READING.contains(&program) => match writes_after_all(command) {
+            true => Effect::Workspace,
+            false => Effect::None,
+        },
         _ => Effect::Workspace,
     }
 }
 
-/// `sh -c '…'` and `eval '…'`: what the text does; a script file may do anything in the box.
-fn of_script(rest: &[&str]) -> Effect {
-    let inner = rest.iter().filter(|word| word.contains(' ')).map(|word| of_command(word)).max();
-    inner.map_or(Effect::Workspace, |inner| inner.max(Effect::Workspace))
+/// Whether it speaks to anything but the box and what belongs to it; so it does where no host is seen.
+fn reaches_outside(command: &Command, place: Option<Place<'_>>) -> bool {
+    let hosts = hosts(command);
+    let is_within = |named: &Named| match named {
+        Named::Host(host) => place.is_some_and(|place| is_inside(host, place.beside)),
+        Named::Odd(_) => false,
+    };
+    hosts.is_empty() || !hosts.iter().all(is_within)
+}
+
+/// What makes a program that otherwise only reads write, or run something else.
+fn writes_after_all(command: &Command) -> bool {
+    let begins = |start: &str| command.args.iter().any(|arg| arg.starts_with(start));
+    match command.program.as_str() {
+        "sort" => command.has_option('o', "--output") || begins("--output=") || begins("--compress-program"),
+        "uniq" => command.operands().count() > 1,
+        "xxd" => command.has_option('r', "-revert") || command.operands().count() > 1,
+        "tree" => command.has_option('o', "-o"),
+        "rg" => begins("--pre"),
+        "date" => command.has_option('s', "--set") || begins("--set="),
+        "hostname" => command.operands().count() > 0,
+        "less" => command.has_option('o', "--log-file") || command.has_option('O', "--LOG-FILE"),
+        "file" => command.has_option('C', "--compile"),
+        _ => false,
+    }
+}
+
+/// `sed` only reads where it does nothing but print lines.
+fn of_sed(args: &[&str]) -> Effect {
+    let prints = |word: &&str| word.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '$' | 'p' | ';' | ' '));
+    match args {
+        ["-n", script, files @ ..] if prints(script) && !files.iter().any(|file| file.starts_with('-')) => Effect::None,
+        _ => Effect::Workspace,
+    }
 }
 
 fn of_git(rest: &[&str]) -> Effect {
     let is_value = |at: usize| at > 0 && matches!(rest[at - 1], "-C" | "-c");
     let verb = (0..rest.len()).find(|&at| !rest[at].starts_with('-') && !is_value(at));
-    let Some((verb, args)) = verb.map(|at| (rest[at], &rest[at + 1..])) else { return Effect::None };
+    let Some((before, verb, args)) = verb.map(|at| (&rest[..at], rest[at], &rest[at + 1..])) else {
+        return Effect::None;
+    };
+    // A setting can name a program that is run.
+    let runs_others = before.contains(&"-c") || before.iter().any(|word| word.starts_with("--exec-path"));
+    let writes = args.iter().any(|word| word.starts_with("--output") || word.starts_with("--open-files-in-pager"));
     match verb {
         "push" => {
             let is_forced = |word: &&str| word.starts_with(':') || word.starts_with('+') || word.contains("force");
@@ -220,6 +284,7 @@ fn of_git(rest: &[&str]) -> Effect {
             if args.iter().any(goes) { Effect::Irreversible } else { Effect::External }
         }
         "send-email" => Effect::External,
+        _ if runs_others || writes => Effect::Workspace,
         "blame" | "describe" | "diff" | "grep" | "log" | "ls-files" | "rev-parse" | "shortlog" | "show" | "status" => {
             Effect::None
         }
@@ -288,9 +353,10 @@ fn of_cloud(rest: &[&str]) -> Effect {
     Effect::External
 }
 
-fn of_database(rest: &[&str]) -> Effect {
-    let is_away = rest.iter().any(|word| word.starts_with("-h") || word.starts_with("--host") || word.contains("://"));
-    let said = rest.join(" ").to_ascii_lowercase();
+fn of_database(command: &Command, place: Option<Place<'_>>) -> Effect {
+    let is_away = !hosts(command).is_empty() && reaches_outside(command, place);
+    let said = format!("{} {}", command.args.join(" "), command.input.as_deref().unwrap_or_default());
+    let said = said.to_ascii_lowercase();
     let destroys = ["drop ", "truncate ", "delete ", "flushall", "flushdb"].iter().any(|words| said.contains(words));
     match (is_away, destroys) {
         (true, true) => Effect::Irreversible,
@@ -299,20 +365,17 @@ fn of_database(rest: &[&str]) -> Effect {
     }
 }
 
-fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        && !text.starts_with(|c: char| c.is_ascii_digit())
-}
-
-/// A time or a number, as `timeout 5m` and `nice -n 10` take them.
-fn is_amount(word: &str) -> bool {
-    word.starts_with(|c: char| c.is_ascii_digit())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    const NOTHING: &BTreeSet<String> = &BTreeSet::new();
+
+    fn nowhere() -> Place<'static> {
+        Place { workspace: "/w", beside: NOTHING }
+    }
 
     #[test]
     fn commands_reach_as_far_as_their_worst_part() {
@@ -334,6 +397,10 @@ mod tests {
                     "curl -X GET https://x.example",
                     "cd /tmp && pwd",
                     "gh pr view 3",
+                    "sed -n 1,20p f; sort f | uniq -c",
+                    "if [ -f x ]; then cat x; fi",
+                    "for f in *; do wc -l $f; done",
+                    "X=1; [[ $X = 1 ]] && echo y",
                 ],
             ),
             (
@@ -353,6 +420,15 @@ mod tests {
                     "bash run.sh",
                     "psql mine",
                     "timeout 5m make",
+                    "curl -X POST -d a=1 http://localhost:8000/x",
+                    "curl -X DELETE http://127.0.0.1:9200/index",
+                    "psql -h localhost -c 'drop table x'",
+                    "nc -z localhost 80",
+                    "sed -i s/a/b/ f",
+                    "sort f -o f",
+                    "git -c core.pager=x log",
+                    "eval $X",
+                    "find . -exec touch {} +",
                 ],
             ),
             (
@@ -380,6 +456,9 @@ mod tests {
                     "timeout 5 ssh host",
                     "echo \"`ssh host`\"",
                     "gh release create v1",
+                    "curl -d a=1 http://$HOST/",
+                    "curl -d a=1 http://localhost@evil.example/",
+                    "find . -exec scp {} host: ';'",
                 ],
             ),
             (
@@ -404,7 +483,7 @@ mod tests {
         ];
         for (effect, commands) in table {
             for command in *commands {
-                assert_eq!(of_command(command), *effect, "{command}");
+                assert_eq!(of_text(command, nowhere()), *effect, "{command}");
             }
         }
     }
@@ -412,7 +491,7 @@ mod tests {
     #[test]
     fn calls_reach_as_far_as_their_tool() {
         let effect = |name: &str, arguments: &str| {
-            effect_of(&ToolCall { id: "a".to_owned(), name: name.to_owned(), arguments: arguments.to_owned() })
+            effect_of(name, &serde_json::from_str(arguments).unwrap_or_default(), nowhere())
         };
         assert_eq!(effect("read_file", "{}"), Effect::None);
         assert_eq!(effect("shell", "{}"), Effect::None, "it goes on waiting");
@@ -420,6 +499,9 @@ mod tests {
         assert_eq!(effect("tmux", r#"{"action":"screen"}"#), Effect::None);
         assert_eq!(effect("tmux", r#"{"action":"send","text":"terraform destroy"}"#), Effect::Irreversible);
         assert_eq!(effect("tmux", r#"{"action":"keys"}"#), Effect::Workspace);
+        assert_eq!(effect("shell", r#"{"command":"ls","ready":{"command":"git push"}}"#), Effect::External);
+        assert_eq!(effect("checkpoint", r#"{"do":"list"}"#), Effect::None);
+        assert_eq!(effect("checkpoint", r#"{"do":"restore"}"#), Effect::Workspace);
         assert_eq!(effect("write_file", "no JSON"), Effect::Workspace);
         assert_eq!(effect("something new", "{}"), Effect::Workspace);
     }

@@ -1,8 +1,8 @@
 //! Which commands may be run again as they are when they have failed: they only look, or what they fetch is fetched anew.
 //! Narrow on purpose: what is not in the table is not repeated without the model.
 
-use super::effects::of_words;
-use super::words::simple_commands;
+use super::commands::{Command, commands};
+use super::effects::of_program;
 use crate::domain::Effect;
 
 /// Whether a command may be run again as it is, however far it came before it failed.
@@ -11,13 +11,13 @@ pub fn is_repeatable(command: &str) -> bool {
     if command.contains(">>") {
         return false;
     }
-    let simple = simple_commands(command);
-    !simple.is_empty() && simple.iter().all(|simple| may_come_twice(&simple.words))
+    let commands = commands(command);
+    !commands.is_empty() && commands.iter().all(may_come_twice)
 }
 
-fn may_come_twice(words: &[String]) -> bool {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match of_words(&words) {
+fn may_come_twice(command: &Command) -> bool {
+    let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
+    match of_program(command, None) {
         // A session stays where the first attempt went.
         Effect::None => words.first() != Some(&"cd") || words.get(1).is_some_and(|to| to.starts_with(['/', '~'])),
         Effect::Workspace => fetches(&words),

@@ -13,10 +13,9 @@ mod stream_json;
 mod style;
 mod timeline;
 mod totals;
-mod visible;
 mod waiting;
 
-pub use crate::domain::{duration_words, size_words};
+pub use crate::domain::{duration_words, size_words, visible, visible_json, visible_line};
 pub use call::call_line;
 pub use cast::{CastHeader, cast};
 pub use cost::{CostLine, Costs};
@@ -27,4 +26,3 @@ pub use page::{fitting, wrapped};
 pub use stream_json::{JsonMode, JsonOutput, OUTPUT_SCHEMA_VERSION};
 pub use timeline::{Detail, Timeline, TimelineOptions};
 pub use totals::{End, Totals};
-pub use visible::{visible, visible_json, visible_line};

@@ -29,19 +29,28 @@ pub struct DecodeError {
 /// # Errors
 /// [`DecodeError`] names the first place that does not fit.
 pub fn decode<T: DeserializeOwned>(text: &str, schema: &Value) -> Result<T, DecodeError> {
-    let mut value = parse(text)?;
-    if let Value::String(inner) = &value {
-        value = parse(inner)?;
-    }
-    if !value.is_object() {
-        return Err(DecodeError { path: ROOT.to_owned(), what: format!("expected an object, got {}", kind(&value)) });
-    }
+    let mut value = arguments(text)?;
     coerce(&mut value, schema);
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { ROOT.to_owned() } else { path };
         DecodeError { path, what: error.into_inner().to_string() }
     })
+}
+
+/// The arguments as an object, before they are brought to a schema: what whoever judges a call has to look at.
+///
+/// # Errors
+/// [`DecodeError`] when they are none.
+pub fn arguments(text: &str) -> Result<Value, DecodeError> {
+    let mut value = parse(text)?;
+    if let Value::String(inner) = &value {
+        value = parse(inner)?;
+    }
+    match value.is_object() {
+        true => Ok(value),
+        false => Err(DecodeError { path: ROOT.to_owned(), what: format!("expected an object, got {}", kind(&value)) }),
+    }
 }
 
 fn parse(text: &str) -> Result<Value, DecodeError> {

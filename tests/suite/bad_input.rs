@@ -174,8 +174,8 @@ fn configuration_that_makes_no_sense_is_named_with_file_and_line() {
     let file = stage.home().join(".config/longhaul/config.toml");
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     for (text, part) in [
-        ("\nmodle = 'x'\n", "config.toml:2: there is no setting `modle`; did you mean `model`?"),
-        ("max_turns = 'many'\n", "config.toml:1: `max_turns` must be a whole number above zero"),
+        ("\nmodle = 'x'\n", "config.toml:2:1: there is no setting `modle`; did you mean `model`?"),
+        ("max_turns = 'many'\n", "config.toml:1:1: `max_turns` must be a whole number above zero"),
         ("model = \n", "config.toml:1: "),
     ] {
         fs::write(&file, text).unwrap();

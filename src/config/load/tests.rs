@@ -82,14 +82,14 @@ fn a_project_cannot_raise_a_default() {
 #[test]
 fn what_makes_no_sense_is_named_with_its_place() {
     for (text, message) in [
-        ("\nmodle = 'a'", "user.toml:2: there is no setting `modle`; did you mean `model`?"),
-        ("maxturns = 3", "user.toml:1: there is no setting `maxturns`; did you mean `max_turns`?"),
-        ("colour = 'red'", "user.toml:1: there is no setting `colour`"),
-        ("model = 'a'\nmax_turns = 0", "user.toml:2: `max_turns` must be a whole number above zero"),
-        ("sandbox = 'vm'", "user.toml:1: `sandbox` must be auto, docker, local or host"),
-        ("pids = true", "user.toml:1: `pids` must be a whole number, and 16 at least"),
-        ("checks = 'x'", "user.toml:1: `checks` must be a list of commands"),
-        ("cpus = nan", "user.toml:1: `cpus` must be a number above zero such as 1.5"),
+        ("\nmodle = 'a'", "user.toml:2:1: there is no setting `modle`; did you mean `model`?"),
+        ("maxturns = 3", "user.toml:1:1: there is no setting `maxturns`; did you mean `max_turns`?"),
+        ("colour = 'red'", "user.toml:1:1: there is no setting `colour`"),
+        ("model = 'a'\nmax_turns = 0", "user.toml:2:1: `max_turns` must be a whole number above zero"),
+        ("sandbox = 'vm'", "user.toml:1:1: `sandbox` must be auto, docker, local or host"),
+        ("pids = true", "user.toml:1:1: `pids` must be a whole number, and 16 at least"),
+        ("checks = 'x'", "user.toml:1:1: `checks` must be a list of commands"),
+        ("cpus = nan", "user.toml:1:1: `cpus` must be a number above zero such as 1.5"),
     ] {
         let files = files(text, "");
         let error = load(&files.sources).unwrap_err().to_string();

@@ -80,7 +80,7 @@ fn push_escape(out: &mut String, c: char) {
 }
 
 /// Whether a character does something other than show itself, or shows nothing.
-fn must_be_shown(c: char) -> bool {
+pub fn must_be_shown(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
     }
