@@ -117,7 +117,11 @@ impl Driver {
                     let is_last = !driver.state.checkpoints().is_behind();
                     found == BoxReturn::Restarted && kept.reason == CheckpointReason::End && is_last
                 });
-                let facts = bench.facts().clone();
+                let mut facts = bench.facts().clone();
+                // Whoever finds a box does not know why it was made as it is.
+                if let Some(before) = sandbox.as_ref().filter(|_| facts.why.is_empty()) {
+                    facts.why = before.why.clone();
+                }
                 bench.drop_unrecorded(&stored);
                 let board = bench.terminal().board();
                 board.take_back(driver.state.jobs(), &shown);

@@ -194,7 +194,8 @@ impl Reply {
         let bare = first.trim_end_matches([',', ':', '.', ')']);
         let by_number = |word: &str| word.parse::<usize>().ok()?.checked_sub(1).and_then(|at| question.options.get(at));
         let by_name = |word: &str| question.options.iter().find(|option| option.name.eq_ignore_ascii_case(word));
-        let chosen = match rest.trim().is_empty() {
+        // `2 GPUs are free` is no choice of the second, and `2: GPUs are free` is.
+        let chosen = match rest.trim().is_empty() || bare != first {
             true => by_name(bare).or_else(|| by_number(bare)),
             false => by_name(bare),
         };
@@ -263,6 +264,7 @@ mod tests {
         assert_eq!(read("2)"), chosen("stop", ""));
         assert_eq!(read("go_on: use the mirror"), chosen("go_on", "use the mirror"));
         assert_eq!(read("2 GPUs are free"), Some((None, "2 GPUs are free".to_owned())), "no choice of the second");
+        assert_eq!(read("2, GPUs are free"), chosen("stop", "GPUs are free"));
         assert_eq!(read("3"), Some((None, "3".to_owned())));
     }
 }
