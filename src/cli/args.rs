@@ -73,6 +73,10 @@ pub(super) enum Command {
     Checkpoint(super::CheckpointCommand),
     /// Tells what a run cost, by model.
     Cost(CostArgs),
+    /// Counts how the runs went: verdicts, failures, what was done about them and whether that helped, questions, money.
+    Stats(super::StatsArgs),
+    /// Lists what was learned about failures across runs, and forgets it.
+    Lessons(super::LessonsArgs),
     /// Tells how full the model's window is, and of what.
     Context(ContextArgs),
     /// Has a run that is being driven make its conversation with the model smaller.

@@ -21,6 +21,7 @@ mod gc;
 mod hidden;
 mod jobs;
 mod launch;
+mod lessons;
 mod lines;
 mod logs;
 mod notify;
@@ -41,6 +42,7 @@ mod runs;
 mod secrets;
 mod send;
 mod settings;
+mod stats;
 mod sweep;
 mod target;
 mod tools_list;
@@ -59,9 +61,11 @@ use clap::{CommandFactory as _, Parser as _};
 
 pub use checkpoint::CheckpointCommand;
 pub use failure::Failure;
+pub use lessons::LessonsArgs;
 pub use place::Place;
 pub use replay::ReplayArgs;
 pub use runs::RunsCommand;
+pub use stats::StatsArgs;
 pub use verify::VerifyArgs;
 pub use workflow::{GraphArgs, ValidateArgs};
 
@@ -150,6 +154,8 @@ fn run(cli: Cli, place: &Place) -> Result<ExitReason, Failure> {
         Some(Command::Replay(args)) => args.run(place, &mut stdout),
         Some(Command::Verify(args)) => args.run(place, &mut stdout),
         Some(Command::Cost(args)) => cost::run(&args, place, &mut stdout),
+        Some(Command::Stats(args)) => stats::run(&args, place, &mut stdout),
+        Some(Command::Lessons(args)) => lessons::run(&args, place, &mut stdout),
         Some(Command::Context(args)) => context::run(&args, place, &mut stdout),
         Some(Command::Compact(args)) => context::compact(&args, place, &mut stdout),
         Some(Command::Runs(args)) => {

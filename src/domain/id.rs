@@ -99,6 +99,13 @@ impl RunId {
         &self.0
     }
 
+    /// When it was made.
+    pub fn time(&self) -> jiff::Timestamp {
+        let ulid: ulid::Ulid = self.0.parse().expect("a run id is a ULID");
+        let since_1970 = i64::try_from(ulid.timestamp_ms()).expect("48 bits");
+        jiff::Timestamp::from_millisecond(since_1970).unwrap_or(jiff::Timestamp::MAX)
+    }
+
     /// The last eight characters in lower case: short enough for a container's name, random enough to be unique.
     pub fn short(&self) -> String {
         self.0[18..].to_ascii_lowercase()

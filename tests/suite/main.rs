@@ -72,6 +72,7 @@ mod snapshots;
 mod snapshots_docker;
 mod snapshots_local;
 mod stage;
+mod stats;
 mod story;
 mod stuck;
 mod terminal;
