@@ -169,6 +169,14 @@ impl Around {
         self.limit.deadline = spec.budget.deadline;
     }
 
+    /// Allows the run so much more time, and that until `deadline`, if it has one.
+    pub(super) fn allow(&mut self, more: Duration, deadline: Option<Timestamp>) {
+        let until = self.limit.clock.since_boot() + more;
+        self.limit.until = self.limit.until.map(|_| until);
+        self.limit.deadline = deadline;
+        self.limit.told = false;
+    }
+
     /// Removes the messages that an earlier driver has recorded and not removed.
     pub(super) fn forget(&mut self, recorded: &HashSet<String>) {
         if let Some(inbox) = &mut self.inbox {

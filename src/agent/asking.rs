@@ -70,7 +70,10 @@ impl Driver {
                 Ok(())
             }
             Asked::Happened(Happening::News(event)) => self.note(*event).map(drop),
-            Asked::Happened(Happening::TimeOver) => self.take(out_of_time(self.state.spec())),
+            Asked::Happened(Happening::TimeOver) => {
+                self.around.put_away(id);
+                self.take(out_of_time(self.state.spec()))
+            }
             Asked::Happened(Happening::Order) => Ok(()),
         }
     }
@@ -91,14 +94,13 @@ impl Driver {
             return self.note(event).map(drop);
         }
         let run = &self.state.spec().run;
-        let choice = question.recommended.as_ref().or(question.options.first().map(|option| &option.name));
         let trouble = Trouble {
             reason: ExitReason::NeedsHuman,
             what: format!("question {} waits for an answer: {}", question.id, question.text),
             because: vec![why],
             hints: vec![
                 format!("see what is asked: `agent questions {run}`"),
-                format!("answer it: `agent answer {run} {} {}`", question.id, choice.map_or("yes", String::as_str)),
+                format!("answer it: `agent answer {run} {} {}`", question.id, question.first_choice()),
                 format!("then go on: `agent resume {run}`"),
             ],
         };

@@ -3,6 +3,7 @@
 use crate::context::Prompt;
 use crate::domain::{Check, CheckResult, JobRecord, Outcome, Status};
 
+use super::answers;
 use super::state::{MAX_CHECK_ROUNDS, Outdated, State};
 
 /// Characters of a job's command that a claim's answer shows.
@@ -19,6 +20,10 @@ pub(super) fn answer(state: &State, accepted: bool) -> Outcome {
             text.push_str(&format!(" With it end the jobs that still run: {ending}."));
         }
         return Outcome::words(Status::Ok, text);
+    }
+    if let Some(record) = state.asked_for_help() {
+        // The claim is no more; what was said to it counts.
+        return Outcome { status: Status::Cancelled, ..answers::outcome_of(record) };
     }
     let changed = state.proof().changed();
     if !changed.is_empty() {

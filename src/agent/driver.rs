@@ -413,9 +413,9 @@ impl Driver {
     /// The conversation, and last how things stand: that changes with each request, and what is before it stays.
     pub(super) fn request(&self, purpose: Purpose) -> Request {
         let mut messages = self.history.messages();
-        let (jobs, checkpoints) = (self.state.jobs(), self.state.checkpoints());
+        let folds = (self.state.jobs(), self.state.checkpoints(), self.state.questions());
         let budget = self.state.spec().budget.standing(self.state.spent());
-        let situation = self.situation.words(jobs, checkpoints, self.clock.now(), self.around.left(), budget);
+        let situation = self.situation.words(folds, self.clock.now(), self.around.left(), budget);
         messages.extend(situation.map(Message::User));
         Request { messages, tools: Arc::clone(&self.tools), purpose }
     }

@@ -1,5 +1,9 @@
 //! What a person may allow where a limit was reached.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use super::driver::Driver;
 use super::person::{Grant, Limit};
 use super::state::Ending;
@@ -28,8 +32,15 @@ impl Driver {
                     }
                     Limit::Tokens => budget.max_tokens = Some(spent.tokens().saturating_add(more)),
                     Limit::Cost => budget.max_cost = Some(spent.cost.saturating_add(more)),
+                    Limit::Time => {
+                        asked.max_time_s = spec.max_time_s.map(|seconds| seconds.saturating_add(more));
+                        let more = Duration::from_secs(more);
+                        let later = self.clock.now().checked_add(more).unwrap_or(Timestamp::MAX);
+                        budget.deadline = budget.deadline.map(|_| later);
+                        self.around.allow(more, budget.deadline);
+                    }
                 }
-                asked.budget = (limit != Limit::Turns).then_some(budget);
+                asked.budget = (budget != self.state.spec().budget).then_some(budget);
                 self.note(Event::LimitsRaised { asked }).map(|_| true)
             }
         }

@@ -34,15 +34,18 @@ pub enum Limit {
     Tokens,
     /// Money, in millionths of a US dollar.
     Cost,
+    /// Time, in seconds.
+    Time,
 }
 
 impl Limit {
-    /// What it counts, as people say it.
-    pub fn unit(self) -> &'static str {
+    /// How a person is asked for more.
+    pub fn question(self) -> &'static str {
         match self {
-            Self::Turns => "model requests",
-            Self::Tokens => "tokens",
-            Self::Cost => "US dollars",
+            Self::Turns => "how many more model requests?",
+            Self::Tokens => "how many more tokens?",
+            Self::Cost => "how many more US dollars?",
+            Self::Time => "how much more time, such as 30m?",
         }
     }
 }

@@ -1,27 +1,29 @@
 //! What a run is, folded from its entries, and what comes next. Pure: no clock, no I/O, no model.
 
+mod ending;
+mod escalations;
 mod proof;
 
 use jiff::Timestamp;
 
+pub use self::ending::Ending;
+use self::ending::verdict_of;
 pub(super) use self::proof::{Outdated, Proof};
 use super::approvals::Approvals;
 use super::attempts::Attempts;
-use super::claim;
 use super::person::Limit;
 use crate::domain::{
     Answering, BoxReturn, CheckResult, CheckpointId, Checkpoints, Entry, Event, ExitReason, FinishClaim, Jobs,
-    NoticeKind, Outcome, Question, QuestionId, QuestionRecord, QuestionState, Questions, RunMode, RunSpec, Spent,
-    Status, ToolCall, Verdict,
+    NoticeKind, Outcome, Question, QuestionId, Questions, RunMode, RunSpec, Spent, Status, ToolCall, Verdict,
 };
 use crate::recovery::{Circles, Decisions, Failures};
 use crate::tools::Registry;
 
-/// How often a model may claim to be done before failed checks end the run.
+/// How often a model may claim to be done before a person is asked about its failed checks.
 pub const MAX_CHECK_ROUNDS: u32 = 3;
 /// How many answers in a row may consist of malformed calls.
 const MAX_MALFORMED_ANSWERS: u32 = 3;
-/// How often a model that goes round in a circle is told so before the run ends.
+/// How often a model that goes round in a circle is told so before a person is asked.
 const MAX_CIRCLES: u32 = 2;
 /// How often in a row the model is asked to go on when it stops talking tools.
 const MAX_NUDGES: u32 = 1;
@@ -97,21 +99,6 @@ pub enum Step {
     End(Ending),
 }
 
-/// How a run ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ending {
-    /// The judgment.
-    pub verdict: Verdict,
-    /// What the exit code says.
-    pub reason: ExitReason,
-    /// What decided, in one line.
-    pub why: String,
-    /// What goes to stdout.
-    pub answer: String,
-    /// What to bring out of the box first.
-    pub artifacts: Vec<String>,
-}
-
 /// A call that was announced as about to take effect and has no outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Begun {
@@ -159,7 +146,11 @@ pub struct State {
     spent: Spent,
     answering: Answering,
     warned: bool,
+    /// The question of the harness's own that was put last, until the run goes on after it.
+    escalation: Option<QuestionId>,
     stop: Option<(ExitReason, String)>,
+    /// Whether it is its time that is over.
+    is_out_of_time: bool,
     ended: bool,
     /// When it was last taken up after an end.
     taken_up: Option<Timestamp>,
@@ -196,7 +187,9 @@ impl State {
             spent: Spent::default(),
             answering: Answering::default(),
             warned: false,
+            escalation: None,
             stop: None,
+            is_out_of_time: false,
             ended: false,
             taken_up: None,
             boxes_before: 0,
@@ -283,12 +276,6 @@ impl State {
         &self.questions
     }
 
-    /// The question without whose answer the run can't go on.
-    pub fn awaited(&self) -> Option<&QuestionRecord> {
-        let of_call = self.open.first().and_then(|call| self.questions.about_call(&call.id));
-        of_call.filter(|record| record.state == QuestionState::Open)
-    }
-
     /// When the run was last taken up after it had ended: people are given their time anew then.
     pub fn taken_up(&self) -> Option<Timestamp> {
         self.taken_up
@@ -318,6 +305,7 @@ impl State {
     pub fn reached(&self) -> Option<Limit> {
         let budget = &self.spec.budget;
         match (budget.max_tokens, budget.max_cost) {
+            _ if self.is_out_of_time => Some(Limit::Time),
             _ if self.stop.is_some() => None,
             _ if self.turn >= self.spec.max_turns => Some(Limit::Turns),
             (Some(most), _) if self.spent.tokens() >= most => Some(Limit::Tokens),
@@ -343,6 +331,7 @@ impl State {
         self.approvals.apply(entry, self.questions.next_id());
         self.questions.apply(entry);
         self.proof.apply(entry, self.open.first().map(|call| call.id.as_str()));
+        self.take_escalation(entry);
         match &entry.event {
             Event::UserSaid { .. } => {
                 self.floor = Floor::Model;
@@ -373,7 +362,11 @@ impl State {
             }
             Event::ToolEnded { call_id, outcome } => self.take_outcome(call_id, outcome),
             Event::TurnInterrupted { .. } => self.floor = Floor::Person,
-            Event::StopAsked { reason, why } => self.stop = Some((*reason, why.clone())),
+            Event::StopAsked { reason, why } => {
+                // Whoever else stops a run has other reasons.
+                self.is_out_of_time = *reason == ExitReason::Budget;
+                self.stop = Some((*reason, why.clone()));
+            }
             Event::RunEnded { .. } => self.ended = true,
             Event::RunResumed { asked, found, .. } => {
                 self.boxes_before += u32::from(matches!(found, BoxReturn::Restored | BoxReturn::Lost));
@@ -384,6 +377,9 @@ impl State {
             Event::LimitsRaised { asked } => {
                 asked.change(&mut self.spec);
                 self.warned = false;
+                if std::mem::take(&mut self.is_out_of_time) {
+                    self.stop = None;
+                }
             }
             Event::RestoreStarted { .. } => self.boxes_before += 1,
             Event::RunForked { spec } => {
@@ -405,6 +401,7 @@ impl State {
     fn take_up(&mut self) {
         self.warned = false;
         self.stop = None;
+        self.is_out_of_time = false;
         if self.floor == Floor::Person && self.spec.mode == RunMode::Goal {
             self.floor = Floor::Model;
         }
@@ -412,6 +409,7 @@ impl State {
             self.nudges = 0;
             self.malformed_answers = 0;
             self.proof.try_again();
+            self.take_up_escalation();
         }
     }
 
@@ -453,6 +451,7 @@ impl State {
         if let Some(claim) = &self.proof.claim {
             return match (claim.accepted, &self.stop) {
                 (true, _) => self.end_of_claim(&claim.claim),
+                (false, _) if claim.claim.gave_up => self.next_of_giving_up(claim),
                 (false, Some(_)) => Step::AnswerClaim { call_id: claim.call_id().to_owned(), accepted: false },
                 (false, None) => self.proof.next(claim, &self.spec),
             };
@@ -463,10 +462,11 @@ impl State {
         if !self.open.is_empty() {
             return self.next_call();
         }
-        let failed_rounds = self.proof.failed_rounds();
-        if failed_rounds >= MAX_CHECK_ROUNDS {
-            let why = format!("the model claimed to be done {failed_rounds} times and a check failed each time");
-            return self.end(Verdict::Failed, ExitReason::Failed, why);
+        if let Some(step) = self.next_of_escalation() {
+            return step;
+        }
+        if self.proof.failed_rounds() >= MAX_CHECK_ROUNDS {
+            return Step::Ask(Box::new(self.after_failed_claims()));
         }
         if let Some(why) = self.proof.given_up() {
             return self.end(Verdict::Blocked, ExitReason::NeedsHuman, why);
@@ -500,23 +500,6 @@ impl State {
         }
     }
 
-    fn end_of_claim(&self, claim: &FinishClaim) -> Step {
-        let checks = self.spec.checks.len();
-        let (verdict, reason, mut why) = if claim.gave_up {
-            (Verdict::Blocked, ExitReason::NeedsHuman, "the model says it can't go on without help".to_owned())
-        } else if checks == 0 {
-            (Verdict::Unverified, ExitReason::Done, "the model says it is done; no check was given".to_owned())
-        } else {
-            let (proves, why) = self.proof.words(&self.spec);
-            (if proves { Verdict::Verified } else { Verdict::Unverified }, ExitReason::Done, why)
-        };
-        let ending = claim::ending_jobs(self);
-        if !ending.is_empty() {
-            why.push_str(&format!("; with the run end {ending}"));
-        }
-        Step::End(Ending { verdict, reason, why, answer: claim.summary.clone(), artifacts: claim.artifacts.clone() })
-    }
-
     fn next_after_rest(&self) -> Step {
         if self.spec.checks.is_empty() && !self.last_text.is_empty() {
             let why = "the model answered; no check was given".to_owned();
@@ -543,32 +526,10 @@ impl State {
             Some(circle) if circle.told < MAX_CIRCLES => Step::TellCircle { what: circle.what, told: circle.told },
             Some(_) if self.spec.mode == RunMode::Chat => Step::AwaitPerson,
             Some(circle) => {
-                let why = format!("the model is stuck: {}, after it was told so {} times", circle.what, circle.told);
-                self.end(Verdict::Blocked, ExitReason::NeedsHuman, why)
+                let what = format!("{}, after it was told so {} times", circle.what, circle.told);
+                Step::Ask(Box::new(self.after_circles(&what)))
             }
         }
-    }
-
-    /// The model's last words are an answer only where it came to an end by itself.
-    fn end(&self, verdict: Verdict, reason: ExitReason, why: String) -> Step {
-        let by_itself = self.stop.is_none() && verdict != Verdict::Stopped;
-        let answer = if by_itself { self.last_text.clone() } else { String::new() };
-        Step::End(Ending { verdict, reason, why, answer, artifacts: Vec::new() })
-    }
-}
-
-/// The verdict of a run that was stopped for `reason`.
-fn verdict_of(reason: ExitReason) -> Verdict {
-    match reason {
-        ExitReason::Done | ExitReason::Unverified => Verdict::Unverified,
-        ExitReason::Failed => Verdict::Failed,
-        ExitReason::NeedsHuman | ExitReason::Refused => Verdict::Blocked,
-        ExitReason::Budget | ExitReason::Interrupted | ExitReason::Terminated => Verdict::Stopped,
-        ExitReason::Internal
-        | ExitReason::Usage
-        | ExitReason::SandboxUnavailable
-        | ExitReason::ProviderUnavailable
-        | ExitReason::Auth => Verdict::Error,
     }
 }
 

@@ -118,9 +118,7 @@ fn reply_to(run: &RunDir, id: QuestionId, text: &str) -> Result<Reply, Failure> 
 }
 
 fn answer_with(run: &RunDir, question: &Question) -> String {
-    let first = question.recommended.as_ref().or(question.options.first().map(|option| &option.name));
-    let first = first.map_or("yes", String::as_str);
-    format!("choose one: `agent answer {} {} {first}`", run.id(), question.id)
+    format!("choose one: `agent answer {} {} {}`", run.id(), question.id, question.first_choice())
 }
 
 /// Why a question can't be answered.

@@ -167,10 +167,7 @@ impl Person for Chatter {
     }
 
     async fn grants(&mut self, limit: Limit, why: &str) -> Grant {
-        say(&format!(
-            "{why}; the box and what runs in it are kept\nhow many more {}? (Enter ends the chat)",
-            limit.unit()
-        ));
+        say(&format!("{why}; the box and what runs in it are kept\n{} (Enter ends the chat)", limit.question()));
         loop {
             let Some((_, read)) = self.read(None).await else { return Grant::Word(terminated()) };
             match read {

@@ -99,9 +99,9 @@ impl Folded {
 
     /// How things stand, as it is told with each request.
     fn standing(&self, entry: &Entry) -> Option<String> {
-        let (jobs, checkpoints) = (self.state.jobs(), self.state.checkpoints());
+        let folds = (self.state.jobs(), self.state.checkpoints(), self.state.questions());
         let budget = self.state.spec().budget.standing(self.state.spent());
-        self.situation.words(jobs, checkpoints, entry.time, None, budget)
+        self.situation.words(folds, entry.time, None, budget)
     }
 
     fn size(&self, parts: &[(Part, u64)]) -> Size {

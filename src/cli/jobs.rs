@@ -11,7 +11,7 @@ use super::output::{Stop, finished};
 use super::target::{of_read, of_store, store};
 use super::{Failure, Place, view};
 use crate::clock::{Clock as _, SystemClock};
-use crate::domain::{Exit, ExitReason, JobId, JobRecord, Jobs};
+use crate::domain::{Exit, ExitReason, JobId, JobRecord, Jobs, Questions};
 use crate::guest::{Client, Phase, TermSize};
 use crate::journal::{Reader, RunDir};
 use crate::report::{duration_words, fitting, visible_json, visible_line};
@@ -37,7 +37,7 @@ struct Now {
 /// Runs `agent jobs`.
 pub(super) async fn run(args: JobsArgs, place: &Place, out: &mut dyn Write) -> Result<ExitReason, Failure> {
     let run = store(place)?.find(&args.run).map_err(|error| of_store(&error))?;
-    let jobs = recorded(&run)?;
+    let (jobs, questions) = recorded(&run)?;
     let alive: Vec<&JobRecord> = jobs.alive().collect();
     let now = match alive.is_empty() {
         true => Some(BTreeMap::new()),
@@ -45,16 +45,28 @@ pub(super) async fn run(args: JobsArgs, place: &Place, out: &mut dyn Write) -> R
     };
     finished(match args.json {
         true => print_json(&jobs, now.as_ref(), out),
-        false => print(&run, &jobs, now.as_ref(), view::width_of_stdout(place), out),
+        false => print(&run, &jobs, now.as_ref(), view::width_of_stdout(place), out)
+            .and_then(|reason| print_questions(&run, &questions, out).map(|()| reason)),
     })
 }
 
-fn recorded(run: &RunDir) -> Result<Jobs, Failure> {
-    let mut jobs = Jobs::default();
+fn recorded(run: &RunDir) -> Result<(Jobs, Questions), Failure> {
+    let (mut jobs, mut questions) = (Jobs::default(), Questions::default());
     for entry in Reader::open(run.path()).map_err(|error| of_read(&error))? {
-        jobs.apply(&entry.map_err(|error| of_read(&error))?);
+        let entry = entry.map_err(|error| of_read(&error))?;
+        jobs.apply(&entry);
+        questions.apply(&entry);
     }
-    Ok(jobs)
+    Ok((jobs, questions))
+}
+
+/// What the run waits for beside its jobs.
+fn print_questions(run: &RunDir, questions: &Questions, out: &mut dyn Write) -> Result<(), Stop> {
+    for record in questions.open() {
+        let (id, text) = (record.question.id, visible_line(&record.question.text));
+        writeln!(out, "{id} waits for an answer: {text} (agent answer {} {id} …)", run.id())?;
+    }
+    Ok(out.flush()?)
 }
 
 /// Asks the box; None where it can't be reached.

@@ -13,6 +13,7 @@ use super::lines::Lines;
 use super::questions::silence_words;
 use super::{Failure, Place};
 use crate::agent::{Grant, Heard, Limit, Person, Word};
+use crate::config::{Key, Value};
 use crate::domain::{ExitReason, NoticeKind, Question, QuestionId, Reply, RunId};
 use crate::report::{Live, visible};
 
@@ -289,10 +290,9 @@ impl Person for Keyboard {
     }
 
     async fn grants(&mut self, limit: Limit, why: &str) -> Grant {
-        let unit = limit.unit();
         while self.is_there() {
             let prompt =
-                format!("{why}; the box and what runs in it are kept\nhow many more {unit}? (Enter ends the run)");
+                format!("{why}; the box and what runs in it are kept\n{} (Enter ends the run)", limit.question());
             self.stand(Prompt::Grant, &prompt);
             let line = self.line().await;
             self.over();
@@ -375,6 +375,10 @@ pub(super) fn more(limit: Limit, line: &str) -> Option<u64> {
     let above_zero = |text: &str| text.parse().ok().filter(|more: &u64| *more > 0);
     match limit {
         Limit::Turns | Limit::Tokens => above_zero(line),
+        Limit::Time => match Key::MaxTime.parse(line) {
+            Ok(Value::Count(seconds)) => Some(seconds),
+            Ok(_) | Err(_) => None,
+        },
         Limit::Cost => {
             let dollars: Option<f64> = line.trim_start_matches('$').parse().ok();
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]

@@ -15,10 +15,12 @@ use super::{Failure, Place};
 use crate::agent::Doubt;
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::{
-    AskedNew, BoxAsked, Budget, Effect, Event, ExitReason, Price, Rules, RunMode, RunSpec, SandboxKind, Verdict,
-    duration_words,
+    AskedNew, BoxAsked, Budget, Effect, Event, ExitReason, Price, QuestionRecord, Questions, Rules, RunMode, RunSpec,
+    SandboxKind, Silence, Verdict, duration_words,
 };
-use crate::journal::{Heartbeat, Holder, Inbox, Reader, RunDir, RunState, RunStore, RunSummary, post, silent_for};
+use crate::journal::{
+    Heartbeat, Holder, Inbox, Reader, RunDir, RunState, RunStore, RunSummary, left_answers, post, silent_for,
+};
 use crate::model::{Fallback, SCRIPT_PREFIX};
 use crate::report::visible;
 use crate::sandbox::choose::Wanted;
@@ -40,6 +42,10 @@ pub(super) async fn run(args: ResumeArgs, place: &Place) -> Result<ExitReason, F
     };
     let known = known_of(&run)?;
     can_go_on(&run, &known)?;
+    // Otherwise somebody answers, may come, or has said what to do.
+    if !(place.stdin_tty && place.stderr_tty) && !args.in_background && args.message.is_none() {
+        is_answered(&run, &known)?;
+    }
     let settled = settled(&args.settle)?;
     let starter = if args.in_background { Some(starter()?) } else { None };
     let quiet;
@@ -91,12 +97,16 @@ struct Known {
     kind: Option<SandboxKind>,
     /// Its end, if that is its last word.
     end: Option<(Verdict, ExitReason)>,
+    questions: Questions,
 }
 
 fn known_of(run: &RunDir) -> Result<Known, Failure> {
     let (mut spec, mut kind, mut end) = (None, None, None);
+    let mut questions = Questions::default();
     for entry in Reader::open(run.path()).map_err(|error| of_read(&error))? {
-        match entry.map_err(|error| of_read(&error))?.event {
+        let entry = entry.map_err(|error| of_read(&error))?;
+        questions.apply(&entry);
+        match entry.event {
             Event::RunStarted { spec: asked, .. } | Event::RunForked { spec: asked } => {
                 (spec, end) = (Some(asked), None);
             }
@@ -120,7 +130,7 @@ fn known_of(run: &RunDir) -> Result<Known, Failure> {
         Failure::new(ExitReason::Failed, "the transcript is empty: nothing had begun")
             .hint(format!("remove it: `agent runs rm {}`", run.id()))
     })?;
-    Ok(Known { spec, kind, end })
+    Ok(Known { spec, kind, end, questions })
 }
 
 /// Whether a run with this end can be taken up again: it was stopped by something that may be otherwise now.
@@ -129,6 +139,25 @@ fn is_open(verdict: Verdict, mode: RunMode) -> bool {
         Verdict::Stopped | Verdict::Blocked | Verdict::Error => true,
         Verdict::Verified | Verdict::Unverified | Verdict::Failed => mode == RunMode::Chat,
     }
+}
+
+/// Where nobody is there to answer, a run that stands still for want of an answer would do so again.
+fn is_answered(run: &RunDir, known: &Known) -> Result<(), Failure> {
+    let left = left_answers(run);
+    let stops = |record: &&QuestionRecord| {
+        let question = &record.question;
+        let waits = question.subject.stops_the_run() && question.silence == Silence::default();
+        waits && left.iter().all(|answer| answer.question != question.id)
+    };
+    let Some(record) = known.questions.open().find(stops).filter(|_| known.end.is_some()) else { return Ok(()) };
+    let (id, question) = (run.id(), &record.question);
+    Err(Failure::new(
+        ExitReason::NeedsHuman,
+        format!("question {} waits for an answer: {}", question.id, question.text),
+    )
+    .because("nobody is there to be asked")
+    .hint(format!("see what is asked: `agent questions {id}`"))
+    .hint(format!("answer it first: `agent answer {id} {} {}`", question.id, question.first_choice())))
 }
 
 fn can_go_on(run: &RunDir, known: &Known) -> Result<(), Failure> {

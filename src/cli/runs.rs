@@ -97,12 +97,19 @@ fn list(store: &RunStore, width: Option<usize>, out: &mut dyn Write) -> Result<E
             &duration_words(run.duration_ms),
             &run.turns.to_string(),
             &tokens,
-            &visible_line(&run.title),
+            &titled(run),
         ]));
     }
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(ExitReason::Done)
+}
+
+/// The title, and before it what the run waits for.
+fn titled(run: &RunSummary) -> String {
+    let asks: Vec<String> = run.questions.iter().map(|open| open.id.to_string()).collect();
+    let title = visible_line(&run.title);
+    if asks.is_empty() { title.into_owned() } else { format!("[asks {}] {title}", asks.join(", ")) }
 }
 
 fn show(store: &RunStore, name: &str, json: bool, out: &mut dyn Write) -> Result<ExitReason, Stop> {
@@ -139,6 +146,10 @@ fn show(store: &RunStore, name: &str, json: bool, out: &mut dyn Write) -> Result
     ];
     for (name, value) in fields {
         writeln!(out, "{name:<9}  {}", visible_line(&value))?;
+    }
+    for open in &summary.questions {
+        let answer = format!("{}: {} (agent answer {} {} …)", open.id, open.text, summary.run, open.id);
+        writeln!(out, "{:<9}  {}", "asks", visible_line(&answer))?;
     }
     out.flush()?;
     Ok(ExitReason::Done)

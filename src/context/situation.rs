@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use super::Prompt;
 use super::attempts::Attempts;
 use crate::domain::{
-    ActMode, CheckpointRecord, Checkpoints, Entry, Event, Fate, JobRecord, Jobs, NoticeKind, duration_words,
+    ActMode, CheckpointRecord, Checkpoints, Entry, Event, Fate, JobRecord, Jobs, NoticeKind, QuestionRecord, Questions,
+    duration_words,
 };
 
 /// Jobs that have ended are told of for so many requests.
@@ -84,12 +85,11 @@ impl Situation {
         }
     }
 
-    /// The words, if there is anything to say: the jobs, the checkpoints, what is new, and `left` of the run's time if that
+    /// The words, if there is anything to say: the jobs, the questions, the checkpoints, what is new, and `left` of the run's time if that
     /// has a limit, and how it stands with the `budget` if there is one.
     pub fn words(
         &self,
-        jobs: &Jobs,
-        checkpoints: &Checkpoints,
+        (jobs, checkpoints, questions): (&Jobs, &Checkpoints, &Questions),
         now: Timestamp,
         left: Option<Duration>,
         budget: Option<String>,
@@ -105,6 +105,7 @@ impl Situation {
             lines.push("Jobs that ended lately:".to_owned());
             lines.extend(ended.into_iter().map(ended_words));
         }
+        lines.extend(questions.open().map(|record| question_words(record, now)));
         lines.extend(checkpoint_words(checkpoints, now));
         lines.extend(self.attempts.lines());
         for line in self.told.iter().chain(&self.new) {
@@ -141,6 +142,13 @@ fn alive_words(record: &JobRecord, now: Timestamp) -> String {
     parts.push(cut(&record.job.command));
     parts.extend(record.findings.last().map(|finding| cut(&finding.words())));
     parts.join(" · ")
+}
+
+/// `Question q2, put 4 min ago, waits for an answer: Which way?`
+fn question_words(record: &QuestionRecord, now: Timestamp) -> String {
+    let age = u64::try_from(now.duration_since(record.asked).as_millis()).unwrap_or(0);
+    let (id, text) = (record.question.id, cut(&record.question.text));
+    format!("Question {id}, put {} ago, waits for an answer: {text}", duration_words(age))
 }
 
 /// `Checkpoints: k3 `good` (4 min ago), k2 (1 h ago); 1 older.`
@@ -240,15 +248,17 @@ mod tests {
     }
 
     fn words(events: Vec<Event>, left: Option<Duration>) -> Option<String> {
-        let (mut jobs, mut checkpoints) = (Jobs::default(), Checkpoints::default());
+        let (mut jobs, mut checkpoints, mut questions) =
+            (Jobs::default(), Checkpoints::default(), Questions::default());
         let mut situation = Situation::default();
         for (seq, event) in events.into_iter().enumerate() {
             let entry = Entry { seq: seq as u64, time: at(0), event };
             jobs.apply(&entry);
             checkpoints.apply(&entry);
+            questions.apply(&entry);
             situation.apply(&entry);
         }
-        situation.words(&jobs, &checkpoints, at(7_380), left, None)
+        situation.words((&jobs, &checkpoints, &questions), at(7_380), left, None)
     }
 
     #[test]
@@ -280,6 +290,29 @@ mod tests {
         A person has typed into session train since your last answer.
         Time left for this run: 1 min 30 s.
         ");
+    }
+
+    #[test]
+    fn a_question_is_told_until_it_is_answered() {
+        let question = crate::domain::Question {
+            id: crate::domain::QuestionId(1),
+            subject: crate::domain::Subject::Stuck,
+            text: "Which way?".to_owned(),
+            background: String::new(),
+            evidence: Vec::new(),
+            options: Vec::new(),
+            recommended: None,
+            silence: crate::domain::Silence::default(),
+        };
+        let asked = Event::QuestionAsked { question };
+        let text = words(vec![asked.clone()], None).expect("it is open");
+        assert!(text.contains("Question q1, put 2 h 03 min ago, waits for an answer: Which way?"), "{text}");
+        let closed = Event::QuestionClosed {
+            question: crate::domain::QuestionId(1),
+            end: crate::domain::QuestionEnd::Withdrawn,
+            why: "x".to_owned(),
+        };
+        assert_eq!(words(vec![asked, closed], None), None);
     }
 
     #[test]

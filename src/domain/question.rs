@@ -52,6 +52,12 @@ impl Question {
         }
     }
 
+    /// The option that is recommended, or the first.
+    pub fn first_choice(&self) -> &str {
+        let first = self.recommended.as_ref().or(self.options.first().map(|option| &option.name));
+        first.map_or("yes", String::as_str)
+    }
+
     /// The names of the options, such as `yes, no`.
     pub fn names(&self) -> String {
         self.options.iter().map(|option| option.name.as_str()).collect::<Vec<_>>().join(", ")

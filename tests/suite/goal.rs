@@ -109,13 +109,29 @@ fn a_failed_check_goes_back_to_the_model_which_may_mend_it() {
 }
 
 #[test]
-fn a_model_that_only_claims_to_be_done_fails_after_three_rounds() {
+fn a_model_that_only_claims_to_be_done_needs_a_person_after_three_rounds() {
     let stage = Stage::new();
     let server = server_of((0..9).map(|_| finish("done!")).collect());
-    let ran = Ran::of(&stage.asking(&server, &["do", "lie", "--check", "false"]).output().unwrap()).exits_with(3);
+    let args = ["do", "lie", "--check", "echo wrong; false"];
+    let ran = Ran::of(&stage.asking(&server, &args).output().unwrap()).exits_with(4);
     assert_eq!(server.requests().len(), 3);
-    assert!(ran.stderr.contains("failed"), "{}", ran.stderr);
-    assert_eq!(stage.events_of("run_ended")[0]["verdict"], "failed");
+    assert!(
+        ran.stderr.contains("question q1 waits for an answer: A check failed each of the 3 times"),
+        "{}",
+        ran.stderr
+    );
+    let question = &stage.events_of("question_asked")[0]["question"];
+    assert!(question["background"].as_str().unwrap().contains("\nwrong"), "{question}");
+    assert_eq!(stage.events_of("run_ended")[0]["verdict"], "blocked");
+    stage.verifies();
+    // Whoever takes the run up without an answer is told so, and nothing is begun.
+    let events = stage.events().len();
+    let refused = stage.run(&["resume"]).exits_with(4);
+    assert!(refused.stderr.contains("question q1 waits for an answer"), "{}", refused.stderr);
+    assert_eq!(stage.events().len(), events);
+    stage.run(&["answer", "q1", "stop"]).exits_with(0);
+    Ran::of(&stage.asking(&server, &["resume"]).output().unwrap()).exits_with(3);
+    assert_eq!(stage.events_of("run_ended")[1]["verdict"], "failed");
     stage.verifies();
 }
 

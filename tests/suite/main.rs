@@ -53,6 +53,7 @@ mod probe;
 mod project_docs;
 mod prompts;
 mod questions;
+mod questions_at_a_terminal;
 mod recall;
 mod recorded;
 mod replay;

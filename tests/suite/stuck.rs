@@ -27,8 +27,10 @@ fn the_same_failing_command_again_and_again_ends_as_stuck_at_a_bounded_cost() {
     assert_eq!(told.len(), 6, "from the fourth request on");
     let end = &stage.events_of("run_ended")[0];
     assert_eq!((&end["verdict"], &end["reason"]), (&json!("blocked"), &json!("needs_human")));
-    let why = end["why"].as_str().unwrap();
-    assert!(why.starts_with("the model is stuck: `make all` (exit "), "{why}");
+    let question = &stage.events_of("question_asked")[0]["question"];
+    assert_eq!(question["subject"]["about"], "stuck");
+    assert!(question["background"].as_str().unwrap().starts_with("`make all` (exit "), "{question}");
+    assert!(end["why"].as_str().unwrap().starts_with("question q1 waits for an answer: "), "{end}");
     let said = stage.events_of("harness_said");
     assert_eq!(said.len(), 2);
     assert!(said[1]["text"].as_str().unwrap().contains("You were told so before"));

@@ -29,6 +29,10 @@ pub(in crate::agent) struct Proof {
     rounds: u32,
     results: Vec<CheckResult>,
     failed_rounds: u32,
+    /// The last claim that a check has refused.
+    refused: Option<FinishClaim>,
+    /// Which of them refused it.
+    failed: Vec<CheckResult>,
     /// How the checks went before any work.
     baseline: Vec<CheckResult>,
     /// Whether a call has begun: from then on nothing is as it was.
@@ -123,8 +127,12 @@ impl Proof {
             claim.accepted = true;
             return;
         }
+        if outcome.status == Status::Failed {
+            self.failed_rounds += 1;
+            self.refused = Some(claim.claim.clone());
+            self.failed = self.results.iter().filter(|result| result.outcome.status != Status::Ok).cloned().collect();
+        }
         self.claim = None;
-        self.failed_rounds += u32::from(outcome.status == Status::Failed);
         self.rounds += 1;
         self.results.clear();
         self.changed.clear();
@@ -153,6 +161,16 @@ impl Proof {
     /// How often the model claimed to be done and a check failed.
     pub(in crate::agent) fn failed_rounds(&self) -> u32 {
         self.failed_rounds
+    }
+
+    /// The last claim that a check has refused.
+    pub(super) fn refused(&self) -> Option<&FinishClaim> {
+        self.refused.as_ref()
+    }
+
+    /// The checks that refused it.
+    pub(super) fn failed(&self) -> &[CheckResult] {
+        &self.failed
     }
 
     /// How often the checks of this round were begun anew.
@@ -237,16 +255,16 @@ impl Proof {
         (spec.baseline && check < spec.checks.len()).then_some(Step::RunCheck { check, round: 0 })
     }
 
-    /// What becomes next of a claim that was not accepted.
+    /// What becomes next of a claim to be done that was not accepted.
     pub(in crate::agent) fn next(&self, claim: &Claim, spec: &RunSpec) -> Step {
         let call_id = claim.call_id.clone();
         let check = self.results.len();
-        if !claim.claim.gave_up && (!self.changed.is_empty() || self.outdated().is_some()) {
+        if !self.changed.is_empty() || self.outdated().is_some() {
             return Step::AnswerClaim { call_id, accepted: false };
         }
-        if claim.claim.gave_up || check == spec.checks.len() {
-            let passed = self.results.iter().all(|result| result.outcome.status == Status::Ok);
-            return Step::AnswerClaim { call_id, accepted: claim.claim.gave_up || passed };
+        if check == spec.checks.len() {
+            let accepted = self.results.iter().all(|result| result.outcome.status == Status::Ok);
+            return Step::AnswerClaim { call_id, accepted };
         }
         Step::RunCheck { check, round: self.round() }
     }

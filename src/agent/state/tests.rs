@@ -1,7 +1,7 @@
 //! What comes next, without clock, model or box.
 
 use super::*;
-use crate::domain::{BlobRef, Check, RunId};
+use crate::domain::{AnsweredAt, BlobRef, Check, QuestionEnd, Reply, RunId, Subject};
 
 const NO_BLOB: BlobRef = BlobRef { sha256: String::new(), size_bytes: 0 };
 
@@ -51,12 +51,28 @@ impl State {
         self.sees(Event::CheckEnded { result });
     }
 
+    /// Puts the question that comes next.
+    fn asks(&mut self) -> Question {
+        let Step::Ask(question) = self.next() else { panic!("nothing is asked: {:?}", self.next()) };
+        self.sees(Event::QuestionAsked { question: (*question).clone() });
+        *question
+    }
+
     fn ending(&self) -> (Verdict, ExitReason) {
         match self.next() {
             Step::End(ending) => (ending.verdict, ending.reason),
             other => panic!("not at its end: {other:?}"),
         }
     }
+}
+
+fn replied(choice: Option<&str>, text: &str) -> Event {
+    let reply = Reply { choice: choice.map(str::to_owned), text: text.to_owned() };
+    Event::QuestionAnswered { question: QuestionId(1), reply, at: AnsweredAt::Terminal, mail: None }
+}
+
+fn over(end: QuestionEnd) -> Event {
+    Event::QuestionClosed { question: QuestionId(1), end, why: "x".to_owned() }
 }
 
 #[test]
@@ -86,10 +102,9 @@ fn done_means_that_every_check_passed() {
     assert_eq!((ending.answer.as_str(), ending.artifacts.len()), ("did it", 1));
 }
 
-#[test]
-fn three_claims_with_a_failed_check_end_the_run_as_failed() {
-    let mut run = state(RunMode::Goal, &["one"], 9);
-    for round in 1..=MAX_CHECK_ROUNDS {
+/// Claims to be done, and a check refuses it, as often as that goes without a person.
+fn refused_three_times(run: &mut State, from: u32) {
+    for round in from..from + MAX_CHECK_ROUNDS {
         let id = format!("f{round}");
         run.claim_done(&id, false);
         assert_eq!(run.next(), Step::RunCheck { check: 0, round });
@@ -97,7 +112,46 @@ fn three_claims_with_a_failed_check_end_the_run_as_failed() {
         assert_eq!(run.next(), Step::AnswerClaim { call_id: id.clone(), accepted: false });
         run.outcome(&id, Status::Failed);
     }
-    assert_eq!(run.ending(), (Verdict::Failed, ExitReason::Failed));
+}
+
+#[test]
+fn three_claims_with_a_failed_check_lead_to_a_question_whose_answer_decides() {
+    let asked = |answer: &[Event]| {
+        let mut run = state(RunMode::Goal, &["one"], 99);
+        refused_three_times(&mut run, 1);
+        let question = run.asks();
+        assert_eq!(question.subject, Subject::FailedClaims { rounds: MAX_CHECK_ROUNDS });
+        assert!(question.background.starts_with("$ one\nx"), "{question:?}");
+        assert_eq!(run.next(), Step::AwaitAnswer(question.id));
+        answer.iter().for_each(|event| run.sees(event.clone()));
+        run
+    };
+    assert_eq!(asked(&[replied(Some("stop"), "")]).ending(), (Verdict::Failed, ExitReason::Failed));
+    assert_eq!(asked(&[over(QuestionEnd::Timeout)]).ending(), (Verdict::Failed, ExitReason::Failed));
+    let accepted = asked(&[replied(Some("accept"), "")]);
+    assert_eq!(accepted.ending(), (Verdict::Unverified, ExitReason::Done));
+    let Step::End(ending) = accepted.next() else { panic!("ended") };
+    assert_eq!((ending.answer.as_str(), ending.artifacts.len()), ("did it", 1));
+    for goes_on in [replied(Some("go_on"), "use sed"), replied(None, "use sed"), over(QuestionEnd::Withdrawn)] {
+        let mut run = asked(&[goes_on]);
+        assert_eq!(run.next(), Step::AskModel { turn: 4 });
+        refused_three_times(&mut run, MAX_CHECK_ROUNDS + 1);
+        assert_eq!(run.asks().id, QuestionId(2), "asked anew");
+    }
+}
+
+#[test]
+fn a_question_that_stopped_the_run_is_still_there_when_it_is_taken_up() {
+    let mut run = state(RunMode::Goal, &["one"], 99);
+    refused_three_times(&mut run, 1);
+    let question = run.asks();
+    run.sees(Event::StopAsked { reason: ExitReason::NeedsHuman, why: "nobody".to_owned() });
+    assert_eq!(run.ending(), (Verdict::Blocked, ExitReason::NeedsHuman));
+    run.sees(ended(ExitReason::NeedsHuman));
+    run.sees(resumed(None));
+    assert_eq!(run.next(), Step::AwaitAnswer(question.id));
+    run.sees(replied(Some("go_on"), ""));
+    assert_eq!(run.next(), Step::AskModel { turn: 4 });
 }
 
 #[test]
@@ -118,6 +172,15 @@ fn a_claim_without_checks_is_unverified_and_one_that_asks_for_help_is_blocked() 
     assert_eq!(run.ending(), (Verdict::Unverified, ExitReason::Done));
     let mut run = state(RunMode::Goal, &["one"], 9);
     run.claim_done("f", true);
+    let question = run.asks();
+    assert_eq!((question.subject.call_id(), question.background.as_str()), (Some("f"), "did it"));
+    let mut goes_on = run.clone();
+    goes_on.sees(replied(None, "the login is x"));
+    assert_eq!(goes_on.next(), Step::AnswerClaim { call_id: "f".to_owned(), accepted: false });
+    let mut stopped = run.clone();
+    stopped.sees(Event::StopAsked { reason: ExitReason::NeedsHuman, why: "nobody".to_owned() });
+    assert_eq!(stopped.ending(), (Verdict::Blocked, ExitReason::NeedsHuman), "and its claim stays open");
+    run.sees(replied(Some("stop"), ""));
     assert_eq!(run.next(), Step::AnswerClaim { call_id: "f".to_owned(), accepted: true });
     run.outcome("f", Status::Ok);
     assert_eq!(run.ending(), (Verdict::Blocked, ExitReason::NeedsHuman));
