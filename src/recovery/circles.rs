@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use super::failures::LABEL;
+use super::failures::{LABEL, NOTE};
 use crate::domain::{Entry, Event, Outcome, Status, ToolCall};
 
 /// How often something must have come round.
@@ -135,10 +135,10 @@ fn is_wait(call: &ToolCall) -> bool {
     matches!(call.name.as_str(), "wait" | "finish") || (call.name == "shell" && goes_on())
 }
 
-/// What of a result is the same when the same happens again: the first line tells of times and sizes, and the one of the
-/// failure how often it came.
+/// What of a result is the same when the same happens again: the first line tells of times and sizes, the one of the
+/// failure how often it came, and those of the harness what it did.
 fn lines_that_last(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().skip(1).filter(|line| !line.starts_with(LABEL))
+    text.lines().skip(1).filter(|line| !line.starts_with(LABEL) && !line.starts_with(NOTE))
 }
 
 fn mark(call: &ToolCall, outcome: &Outcome) -> u64 {

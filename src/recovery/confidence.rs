@@ -78,7 +78,6 @@ fn novelty(grounds: &Grounds) -> (Level, String) {
         of if worked.saturating_mul(100) >= of.saturating_mul(PROVEN_PERCENT) => {
             (Level::High, format!("worked {worked} of {of} times"))
         }
-        of if worked == 0 => (Level::Low, format!("worked 0 of {of} times")),
         of => (Level::Medium, format!("worked {worked} of {of} times")),
     }
 }

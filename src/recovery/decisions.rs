@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::Value;
 
-use super::failures::LABEL;
+use super::failures::{LABEL, NOTE};
 use super::fingerprint::shape;
 use crate::domain::{
     CheckpointId, Decision, DecisionId, Entry, Event, Failure, FailureClass, Outcome, Reaction, Status, TurnedOut,
@@ -48,12 +48,19 @@ struct Made {
     shape: String,
     turned_out: Option<TurnedOut>,
     is_due: bool,
+    /// Whether the same failure came from another place next: it got further.
+    led_on: bool,
 }
 
 impl Made {
     /// Whether the harness acts by it, so that the next result of the same call shows how it turned out.
     fn is_act(&self) -> bool {
         self.chosen.is_try()
+    }
+
+    /// Whether the outcome of the same call is that of another try.
+    fn is_same_again(&self) -> bool {
+        matches!(self.chosen, Reaction::RetryAsIs { .. } | Reaction::Park { .. })
     }
 }
 
@@ -99,6 +106,7 @@ impl Decisions {
             shape,
             turned_out: None,
             is_due: false,
+            led_on: false,
         };
         self.made.insert(decision.id, made);
     }
@@ -122,11 +130,12 @@ impl Decisions {
                 None if has_succeeded => (TurnedOut::Worked, "the command has succeeded since".to_owned()),
                 None => continue,
                 // Its own outcome is what it was decided about.
-                Some(_) if is_own && !made.is_act() => continue,
+                Some(_) if is_own && !made.is_same_again() => continue,
                 Some(failure) if failure.fingerprint != made.fingerprint => {
                     (TurnedOut::Changed, format!("{} came in its place", failure.class))
                 }
                 Some(_) if moved && !made.is_act() => {
+                    made.led_on = true;
                     (TurnedOut::Changed, "the same failure came with other words around it".to_owned())
                 }
                 Some(_) => (TurnedOut::Failed, "the same failure came again".to_owned()),
@@ -165,13 +174,13 @@ impl Decisions {
         DecisionId(self.made.last_key_value().map_or(1, |(id, _)| id.0 + 1))
     }
 
-    /// How often a reaction was chosen for a failure; tries within one call count as one. Those after which the failure was
-    /// another one do not count, nor, where it has `moved`, those before that.
+    /// How often a reaction was chosen for a failure; tries within one call count as one. Those that it got further by do not
+    /// count, nor, where it has `moved`, those before that.
     pub fn tried(&self, fingerprint: &str, action: &str, moved: bool) -> u32 {
         let counts = |made: &&Made| {
             made.fingerprint == fingerprint
                 && made.chosen.name() == action
-                && made.turned_out != Some(TurnedOut::Changed)
+                && !made.led_on
                 && !(moved && !made.is_act())
         };
         let counted = self.made.iter().filter(|(_, made)| counts(made));
@@ -223,7 +232,7 @@ impl Decisions {
     /// The checkpoint from which this failure is being mended.
     pub fn snapshot_of(&self, fingerprint: &str) -> Option<CheckpointId> {
         let of = self.made.values().filter(|made| made.fingerprint == fingerprint);
-        let mended = of.filter(|made| made.turned_out != Some(TurnedOut::Changed));
+        let mended = of.filter(|made| !made.led_on);
         mended.rev().find_map(|made| match made.chosen {
             Reaction::FixForward { from } => from,
             Reaction::RollBack { to } => Some(to),
@@ -260,7 +269,8 @@ pub(super) fn is_of_names(failure: &Failure) -> bool {
 /// What of an output is the same when the same fails in the same place: times and addresses differ each time.
 fn residue(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let lines: Vec<&str> = text.lines().skip(1).filter(|line| !line.starts_with(LABEL)).collect();
+    let lines: Vec<&str> =
+        text.lines().skip(1).filter(|line| !line.starts_with(LABEL) && !line.starts_with(NOTE)).collect();
     for line in &lines[lines.len().saturating_sub(COMPARED)..] {
         for word in line.split_whitespace() {
             let is_time = word.contains(':')

@@ -7,6 +7,8 @@ use crate::domain::{Entry, Event, Failure, FailureClass, Outcome, ToolCall};
 /// What begins the line in which a result tells of its failure.
 pub(super) const LABEL: &str = "[failure: ";
 
+/// What begins a line in which the harness tells what it did about a failure.
+pub const NOTE: &str = "[harness: ";
 /// So many of the steps that ended with the same failure are named, the last ones.
 const MOST_NAMED: usize = 3;
 /// Characters of a command that are named.

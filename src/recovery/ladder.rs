@@ -288,7 +288,8 @@ fn fix(case: &Case<'_>, why: &str) -> Way {
         None => why.to_owned(),
     };
     let why = used_up(case, "fix_forward", MOST_TIMES).map(|()| why);
-    Way { reaction: Reaction::FixForward { from: case.snapshot }, why }
+    let from = case.snapshot.or_else(|| case.past.snapshot_of(&case.failure.fingerprint));
+    Way { reaction: Reaction::FixForward { from }, why }
 }
 
 fn roll_back(case: &Case<'_>) -> Way {

@@ -14,6 +14,6 @@ pub use circles::{Circle, Circles};
 pub use classify::{Classifier, Evidence, SignatureError};
 pub use confidence::{Grounds, confidence};
 pub use decisions::{Decisions, Judged};
-pub use failures::Failures;
+pub use failures::{Failures, NOTE};
 pub use ladder::{Case, DEFAULT_MAX_RETRIES, MOST_TRIES, Memory, decide, wants_snapshot};
 pub use told_time::told_time;

@@ -1,3 +1,5 @@
+//! The ladder, rung by rung, and what must hold whatever fails.
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;
