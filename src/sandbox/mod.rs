@@ -180,6 +180,12 @@ pub trait Sandbox: Send + Sync {
     /// Counters as they are now.
     async fn counters(&self) -> Counters;
 
+    /// Gives the box this much memory at most from now on, which is more than it had.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: the limit is what it was.
+    async fn grow_memory(&self, bytes: u64) -> Result<(), SandboxError>;
+
     /// Keeps the files of the box as they are at one instant. The box goes on as if nothing had happened, unless
     /// [`SnapshotWish::last`] was said.
     ///

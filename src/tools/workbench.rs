@@ -94,6 +94,15 @@ impl Workbench {
         self.sandbox.counters().await
     }
 
+    /// Gives the box this much memory at most from now on.
+    ///
+    /// # Errors
+    /// Why the limit is what it was, in words.
+    pub async fn grow_memory(&self, bytes: u64) -> Result<(), String> {
+        let grown = self.sandbox.grow_memory(bytes).await;
+        grown.map_err(|error| error.because.map_or(error.what.clone(), |because| format!("{}: {because}", error.what)))
+    }
+
     /// The sessions of the box.
     pub fn terminal(&self) -> &Terminal {
         &self.terminal

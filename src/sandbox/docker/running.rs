@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use bollard::models::{ChangeType, FilesystemChange};
+use bollard::models::{ChangeType, ContainerUpdateBody, FilesystemChange};
 use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, WaitContainerOptionsBuilder};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::io::AsyncWriteExt as _;
@@ -290,6 +290,17 @@ impl Sandbox for Running {
     async fn counters(&self) -> Counters {
         let cgroup = self.cgroup.get_or_init(|| self.find_cgroup()).await;
         cgroup.as_ref().map(Cgroup::counters).unwrap_or_default()
+    }
+
+    async fn grow_memory(&self, bytes: u64) -> Result<(), SandboxError> {
+        let most = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let update = ContainerUpdateBody { memory: Some(most), memory_swap: Some(most), ..Default::default() };
+        let updated = self.container.engine.docker.update_container(&self.container.name, update).await;
+        updated.map_err(|error| SandboxError {
+            what: "the container's memory limit can't be raised".to_owned(),
+            because: Some(words_of(&error)),
+            hint: None,
+        })
     }
 
     async fn snapshot(&self, wish: &SnapshotWish) -> Result<Snapshot, SandboxError> {

@@ -158,6 +158,27 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Raises the limit of memory.
+    ///
+    /// # Errors
+    /// Why it is what it was, in words.
+    pub(in crate::sandbox) fn grow_memory(&self, bytes: u64) -> Result<(), String> {
+        let dir = self.oom_events.as_ref().and_then(|events| events.parent());
+        let dir = dir.ok_or_else(|| "the box has no control group for memory".to_owned())?;
+        let set = |file: &str| {
+            let path = dir.join(file);
+            fs::write(&path, bytes.to_string()).map_err(|error| format!("cannot set {}: {error}", path.display()))
+        };
+        match dir.join("memory.limit_in_bytes").exists() {
+            true => {
+                // Memory and swap together may never be less than memory. Only where swap is accounted for.
+                let _ = set("memory.memsw.limit_in_bytes");
+                set("memory.limit_in_bytes")
+            }
+            false => set("memory.max"),
+        }
+    }
+
     /// The counters as they are now.
     pub(in crate::sandbox) fn counters(&self) -> Counters {
         let number = |path: &Option<PathBuf>| fs::read_to_string(path.as_ref()?).ok()?.trim().parse().ok();

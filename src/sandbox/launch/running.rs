@@ -73,6 +73,15 @@ impl Sandbox for Running {
         self.cgroups.counters()
     }
 
+    async fn grow_memory(&self, bytes: u64) -> Result<(), SandboxError> {
+        let grown = self.cgroups.grow_memory(bytes);
+        grown.map_err(|because| SandboxError {
+            what: "the box's memory limit can't be raised".to_owned(),
+            because: Some(because),
+            hint: None,
+        })
+    }
+
     async fn snapshot(&self, wish: &SnapshotWish) -> Result<Snapshot, SandboxError> {
         let keeper = Keeper { client: self.client.clone(), dir: self.dir.clone(), record: self.record.clone() };
         let wish = wish.clone();
