@@ -7,10 +7,11 @@ use jiff::Timestamp;
 
 use super::state::{State, Step};
 use crate::domain::{
-    CheckpointId, Choice, Decision, DecisionId, Entry, Event, Outcome, Question, QuestionEnd, QuestionState, Reaction,
-    Subject, ToolCall,
+    CheckpointId, Choice, Decision, DecisionId, Effect, Entry, Event, Outcome, Question, QuestionEnd, QuestionState,
+    Reaction, Subject, ToolCall, size_words,
 };
-use crate::recovery::MOST_TRIES;
+use crate::policy::is_repeatable;
+use crate::recovery::{MOST_TRIES, Memory, NOTE};
 
 /// The option that has the harness run a command again.
 const RETRY: &str = "retry";
@@ -93,8 +94,8 @@ impl Attempt {
             false => self.earlier.join(", then "),
         };
         match tries {
-            1 => format!("[tried once before by the harness, which failed: {}]", self.earlier[0]),
-            _ => format!("[tried {tries} times before by the harness, which failed: {causes}]"),
+            1 => format!("{NOTE}tried once before, which failed: {}]", self.earlier[0]),
+            _ => format!("{NOTE}tried {tries} times before, which failed: {causes}]"),
         }
     }
 }
@@ -134,16 +135,58 @@ impl State {
                 Step::TryAgain { call_id, not_before: at.checked_add(wait).unwrap_or(*at) }
             }
             Reaction::Park { until } => Step::TryAgain { call_id, not_before: *until },
-            Reaction::RetryChanged { .. } => Step::TryAgain { call_id, not_before: *at },
+            Reaction::RetryChanged { .. } => self.after_growing(call, attempt, *at),
             Reaction::RollBack { to } if !attempt.is_done => Step::RollBack { call_id, to: *to },
             Reaction::RollBack { to } => {
-                let words = format!("[the box is back at {to}: take another path than those that failed]");
+                let words = format!("{NOTE}the box is back at {to}: take another path than those that failed]");
                 answer(call, attempt, Some(words))
             }
             Reaction::FixForward { from } => answer(call, attempt, from.map(way_back)),
             Reaction::Abort => answer(call, attempt, None),
             Reaction::Ask => self.after_asking(call, attempt, decision),
         })
+    }
+
+    /// The box has more memory, or gets it first. What may not be repeated unasked is left to the model then.
+    fn after_growing(&self, call: &ToolCall, attempt: &Attempt, decided: Timestamp) -> Step {
+        match (attempt.is_done, self.memory()) {
+            (false, Memory::Grows { to, .. }) => Step::Grow { call_id: call.id.clone(), memory_bytes: to },
+            (false, Memory::Full(why)) => answer(call, attempt, Some(format!("{NOTE}no more memory: {why}]"))),
+            (true, _) if self.may_be_run_again(call) => {
+                Step::TryAgain { call_id: call.id.clone(), not_before: decided }
+            }
+            (true, _) => {
+                let limit = self.memory_limit().map(size_words).unwrap_or_default();
+                let words = format!("{NOTE}the box's memory limit is {limit} now: run it again]");
+                answer(call, attempt, Some(words))
+            }
+        }
+    }
+
+    /// Whether a call may be run again as it is: its command may, and it begins where it began.
+    pub(super) fn may_be_run_again(&self, call: &ToolCall) -> bool {
+        let arguments: serde_json::Value = serde_json::from_str(&call.arguments).unwrap_or_default();
+        let cwd = arguments.get("cwd").and_then(serde_json::Value::as_str);
+        let is_service = arguments.get("service").and_then(serde_json::Value::as_bool) == Some(true);
+        let stays = self.effect_of(call) <= Effect::Workspace && cwd.is_none_or(|cwd| cwd.starts_with('/'));
+        stays && !is_service && command_of(call).is_some_and(|command| is_repeatable(&command))
+    }
+
+    /// The box's memory limit, where it has one.
+    fn memory_limit(&self) -> Option<u64> {
+        self.grown().or_else(|| self.spec().asked.as_ref()?.memory_bytes)
+    }
+
+    /// Whether the box can be given more memory, and how much.
+    pub(super) fn memory(&self) -> Memory {
+        let Some(from) = self.memory_limit() else {
+            return Memory::Full("the box has no limit of its own: it is the machine's memory".to_owned());
+        };
+        let most = self.spec().asked.as_ref().and_then(|asked| asked.memory_max_bytes).unwrap_or(from);
+        match from.saturating_mul(2).min(most) {
+            to if to > from => Memory::Grows { from, to },
+            _ => Memory::Full(format!("the box's limit of {} can't be raised (`--memory-max`)", size_words(from))),
+        }
     }
 
     fn after_asking(&self, call: &ToolCall, attempt: &Attempt, decision: &Decision) -> Step {
@@ -157,21 +200,20 @@ impl State {
                 Step::TryAgain { call_id: call.id.clone(), not_before: *time }
             }
             QuestionState::Answered { reply, .. } => {
-                answer(call, attempt, Some(format!("[a person was asked and says: {}]", reply.words())))
+                answer(call, attempt, Some(format!("{NOTE}a person was asked and says: {}]", reply.words())))
             }
             QuestionState::Over { end, .. } => {
                 let how = match end {
                     QuestionEnd::Timeout => "a person was asked, and nobody answered in time",
                     QuestionEnd::Withdrawn => "the question to a person was withdrawn",
                 };
-                answer(call, attempt, Some(format!("[{how}: find another way, or say that you can't go on]")))
+                answer(call, attempt, Some(format!("{NOTE}{how}: find another way, or say that you can't go on]")))
             }
         }
     }
 
     fn question_about(&self, call: &ToolCall, decision: &Decision) -> Question {
-        let arguments: serde_json::Value = serde_json::from_str(&call.arguments).unwrap_or_default();
-        let command = arguments.get("command").and_then(serde_json::Value::as_str).unwrap_or(&call.name);
+        let command = command_of(call).unwrap_or_else(|| call.name.clone());
         let first = command.trim().lines().next().unwrap_or_default();
         let weighed: Vec<String> =
             decision.options.iter().map(|option| format!("{}: {}", option.reaction.name(), option.why)).collect();
@@ -196,7 +238,7 @@ impl State {
     /// What a call is told that has no outcome when the run ends.
     pub(super) fn outcome_at_end(&self, call_id: &str) -> Option<Outcome> {
         let attempt = self.attempts().of(call_id)?;
-        Some(with_lines(attempt.outcome.clone(), &["[not tried again: the run ended before]".to_owned()]))
+        Some(with_lines(attempt.outcome.clone(), &[format!("{NOTE}not tried again: the run ended before]")]))
     }
 
     /// The decision by which a call is to be tried again.
@@ -206,9 +248,15 @@ impl State {
     }
 }
 
+/// The command of a call, where it has one.
+pub(super) fn command_of(call: &ToolCall) -> Option<String> {
+    let arguments: serde_json::Value = serde_json::from_str(&call.arguments).ok()?;
+    Some(arguments.get("command")?.as_str()?.to_owned())
+}
+
 /// What the model is told of the checkpoint to which it can go back.
-fn way_back(to: CheckpointId) -> String {
-    format!("[if what you try makes it worse: checkpoint {to} has the box as it is now]")
+pub(super) fn way_back(to: CheckpointId) -> String {
+    format!("{NOTE}if what you try makes it worse, the way back is checkpoint {to}]")
 }
 
 /// The words for people about a try that is waited for.

@@ -26,6 +26,9 @@ pub trait Boxes: Send + Sync {
     /// Finds the one that the run had.
     fn find(&self) -> BoxFuture<'static, Result<FoundBench, WorkbenchError>>;
 
+    /// Boxes that are made or started again from now on have this memory limit.
+    fn has_grown(&self, memory_bytes: u64);
+
     /// Whether the records of the run's boxes, which outlive them, say how a command ended.
     fn has_ended(&self, work: &str) -> bool;
 

@@ -263,6 +263,7 @@ impl Driver {
             }
             Step::Decide { call_id } => self.decide(&call_id).await?,
             Step::TryAgain { call_id, not_before } => self.try_again(&call_id, not_before).await?,
+            Step::Grow { call_id, memory_bytes } => self.grow(&call_id, memory_bytes).await?,
             Step::RollBack { call_id, to } => self.roll_back(&call_id, to).await?,
             Step::Ask(question) => self.put(*question)?,
             Step::AwaitAnswer(question) => self.await_answer(question).await?,

@@ -7,20 +7,22 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::around::{Happening, out_of_time};
-use super::attempts::{try_words, with_lines};
+use super::attempts::{command_of, try_words, way_back, with_lines};
 use super::checkpoints::Keep;
 use super::driver::Driver;
 use super::person::Word;
 use super::trouble::Trouble;
 use super::watched::WATCH_STEP;
-use super::work::Started;
+use super::work::{Bench, Started};
 use crate::domain::{
-    CheckpointId, CheckpointReason, Decision, DecisionId, Effect, Event, Failure, Lesson, Outcome, Progress, Reaction,
+    CheckpointId, CheckpointReason, Decision, DecisionId, Event, Failure, Lesson, Outcome, Progress, Reaction,
     SandboxKind, Status, ToolCall, TurnedOut, WaitProgress,
 };
-use crate::policy::is_repeatable;
-use crate::recovery::{Case, DEFAULT_MAX_RETRIES, Memory, decide, told_time, wants_snapshot};
+use crate::recovery::{Case, DEFAULT_MAX_RETRIES, Memory, NOTE, decide, told_time, wants_snapshot};
 use crate::tools::{Action, After};
+
+/// How the evidence begins where the kernel has counted its victims.
+const KERNEL: &str = "the kernel ended";
 
 impl Driver {
     /// Notes what came of a call: its outcome, or that it was tried and is to be tried again or asked about first.
@@ -34,6 +36,10 @@ impl Driver {
             return self.note(Event::ToolEnded { call_id: call.id.clone(), outcome }).map(drop);
         };
         if is_plain {
+            let outcome = match decision.chosen {
+                Reaction::FixForward { from: Some(from) } => with_lines(outcome, &[way_back(from)]),
+                _ => outcome,
+            };
             self.note(Event::DecisionMade { decision })?;
             return self.note(Event::ToolEnded { call_id: call.id.clone(), outcome }).map(drop);
         }
@@ -103,7 +109,7 @@ impl Driver {
             call_id: &call.id,
             failure,
             effect,
-            is_repeatable: effect <= Effect::Workspace && may_be_run_again(call),
+            is_repeatable: self.state.may_be_run_again(call),
             past: self.state.decisions(),
             lessons,
             repeats: self.state.failures().before(failure),
@@ -114,7 +120,7 @@ impl Driver {
             time_left: self.around.left(),
             budget_left: self.budget_left(),
             has_checks: !spec.checks.is_empty(),
-            memory: Memory::Full("the box's limit can't be raised".to_owned()),
+            memory: self.memory_for(failure),
             snapshot: None,
             has_network: spec.asked.as_ref().is_none_or(|asked| asked.network),
             is_own: command_of(call)
@@ -122,6 +128,14 @@ impl Driver {
             workspace: &spec.workspace,
             evidence: vec![format!("entry {}", begun.seq)],
         })
+    }
+
+    /// Whether more memory can be had, where the box's own limit is what was run into.
+    fn memory_for(&self, failure: &Failure) -> Memory {
+        match failure.evidence.starts_with(KERNEL) {
+            true => self.state.memory(),
+            false => Memory::Full("it was no limit of the box that it ran into".to_owned()),
+        }
     }
 
     fn lessons_about(&self, failure: &Failure) -> Vec<Lesson> {
@@ -213,13 +227,36 @@ impl Driver {
         if let Some(decision) = self.state.decided_about(&call.id) {
             self.judge(decision, TurnedOut::Unknown, format!("it was not tried again: {why}"))?;
         }
-        let mut lines = vec![format!("[not tried again: {why}]")];
+        let mut lines = vec![format!("{NOTE}not tried again: {why}]")];
         if attempt.number > 1 {
             lines.insert(0, attempt.line());
         }
         let outcome = with_lines(attempt.outcome, &lines);
         self.note(Event::ToolEnded { call_id: call.id.clone(), outcome })?;
         word.map_or(Ok(()), |word| self.take(word))
+    }
+
+    /// Gives the box more memory; where that can't be, the call has its outcome with the reason.
+    pub(super) async fn grow(&mut self, call_id: &str, memory_bytes: u64) -> Result<(), Trouble> {
+        if !self.with_box().await? {
+            return Ok(());
+        }
+        let Bench::Open(bench) = &self.bench else { return Ok(()) };
+        let grown = Arc::clone(bench).grow_memory(memory_bytes).await;
+        let why = match grown {
+            Ok(()) => {
+                self.boxes.has_grown(memory_bytes);
+                let why = "a command has run out of it".to_owned();
+                return self.note(Event::BoxGrown { memory_bytes: Some(memory_bytes), why }).map(drop);
+            }
+            Err(why) => why,
+        };
+        let Some(attempt) = self.state.attempts().of(call_id).cloned() else { return Ok(()) };
+        if let Some(decision) = self.state.decided_about(call_id) {
+            self.judge(decision, TurnedOut::Unknown, why.clone())?;
+        }
+        let outcome = with_lines(attempt.outcome, &[format!("{NOTE}{why}: cut what it needs]")]);
+        self.note(Event::ToolEnded { call_id: call_id.to_owned(), outcome }).map(drop)
     }
 
     /// Brings the box back to where the mending began, unless a job runs there: then the model is told of the way back.
@@ -231,17 +268,14 @@ impl Driver {
         let record = self.state.checkpoints().find(&to.to_string()).cloned();
         let is_busy = self.state.jobs().alive().next().is_some();
         let words = match record {
-            Err(why) => format!("[the box can't go back: {why}; take another path than those that failed]"),
+            Err(why) => format!("{NOTE}the box can't go back: {why}; take another path than those that failed]"),
             Ok(_) if is_busy => format!(
-                "[what was tried has not helped, and a job still runs: end it or let it end, go back with \
+                "{NOTE}what was tried has not helped, and a job still runs: end it or let it end, go back with \
                  checkpoint restore {to}, then take another path]"
             ),
             Ok(record) => {
-                let restored = self.restore(&record).await?;
-                format!(
-                    "[what was tried has not helped, so the harness went back: take another path. {}]",
-                    restored.text
-                )
+                let restored = self.restore(&record).await?.text.replace('\n', " ");
+                format!("{NOTE}what was tried has not helped, so the box goes back: take another path. {restored}]")
             }
         };
         let mut lines = vec![words];
@@ -293,19 +327,4 @@ fn standing(what: &str, waited: Duration, rest: Duration) -> WaitProgress {
         wakes_in_ms: Some(millis(rest)),
         ..WaitProgress::default()
     }
-}
-
-/// Whether a call may be run again as it is: its command may, and it begins where it began.
-fn may_be_run_again(call: &ToolCall) -> bool {
-    let arguments: serde_json::Value = serde_json::from_str(&call.arguments).unwrap_or_default();
-    let cwd = arguments.get("cwd").and_then(serde_json::Value::as_str);
-    let is_service = arguments.get("service").and_then(serde_json::Value::as_bool) == Some(true);
-    !is_service
-        && cwd.is_none_or(|cwd| cwd.starts_with('/'))
-        && command_of(call).is_some_and(|command| is_repeatable(&command))
-}
-
-fn command_of(call: &ToolCall) -> Option<String> {
-    let arguments: serde_json::Value = serde_json::from_str(&call.arguments).ok()?;
-    Some(arguments.get("command")?.as_str()?.to_owned())
 }

@@ -65,6 +65,9 @@ impl Driver {
             Step::End(_) => past.sandbox.is_none(),
             _ => out_of_time(&past, &goes_on)?,
         };
+        if let Some(bytes) = past.state.grown() {
+            parts.boxes.has_grown(bytes);
+        }
         let returned = if ends { Return::none() } else { find(&past, &parts).await? };
         let left = left_open(&past, &parts, &returned, asks).await?;
         Box::pin(Self::go_on(past, parts, Beginning { entries, asked, notes, returned, left })).await

@@ -61,6 +61,13 @@ pub enum Step {
         /// The time.
         not_before: Timestamp,
     },
+    /// Give the box this much memory, of which a call has run out.
+    Grow {
+        /// The call.
+        call_id: String,
+        /// Its limit from then on.
+        memory_bytes: u64,
+    },
     /// Bring the box back, and tell a call's outcome with that.
     RollBack {
         /// The call.
@@ -140,6 +147,8 @@ pub struct State {
     failures: Failures,
     decisions: Decisions,
     attempts: Attempts,
+    /// The memory limit that the box was given since it was asked for.
+    grown: Option<u64>,
     questions: Questions,
     approvals: Approvals,
     registry: Registry,
@@ -182,6 +191,7 @@ impl State {
             failures: Failures::default(),
             decisions: Decisions::default(),
             attempts: Attempts::default(),
+            grown: None,
             questions: Questions::default(),
             approvals: Approvals::default(),
             spent: Spent::default(),
@@ -264,6 +274,11 @@ impl State {
     /// What was decided about them.
     pub fn decisions(&self) -> &Decisions {
         &self.decisions
+    }
+
+    /// The memory limit that the box was given since it was asked for.
+    pub(super) fn grown(&self) -> Option<u64> {
+        self.grown
     }
 
     /// The calls whose last attempt has failed.
@@ -361,6 +376,7 @@ impl State {
                 self.begun.push(Begun { call_id: call.id.clone(), seq: entry.seq, time: entry.time });
             }
             Event::ToolEnded { call_id, outcome } => self.take_outcome(call_id, outcome),
+            Event::BoxGrown { memory_bytes: Some(bytes), .. } => self.grown = Some(*bytes),
             Event::TurnInterrupted { .. } => self.floor = Floor::Person,
             Event::StopAsked { reason, why } => {
                 // Whoever else stops a run has other reasons.

@@ -161,6 +161,10 @@ pub(super) struct BoxArgs {
     /// Memory limit of the box, such as 4GiB [config: memory]
     #[arg(long, value_name = "SIZE")]
     pub(super) memory: Option<String>,
+    /// What that limit may be raised to where commands run out of memory [default: twice the limit, and half of the
+    /// machine's memory at most] [config: memory_max]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) memory_max: Option<String>,
     /// Most processes and threads in the box [default: 4096] [config: pids]
     #[arg(long, value_name = "N")]
     pub(super) pids: Option<String>,
@@ -199,6 +203,10 @@ pub(super) struct LimitArgs {
     /// Most model requests, from the run's beginning on [default: 200] [config: max_turns]
     #[arg(long, value_name = "N")]
     pub(super) max_turns: Option<String>,
+    /// How often failed commands that do no harm twice are run again without asking the model; 0 for never [default: 20]
+    /// [config: max_retries]
+    #[arg(long, value_name = "N")]
+    pub(super) max_retries: Option<String>,
     /// Most time that the run is driven, such as 90s, 45m or 1h30m; commands that run then are ended [config: max_time]
     #[arg(long, value_name = "DURATION")]
     pub(super) max_time: Option<String>,

@@ -32,6 +32,7 @@ pub(super) async fn run(args: DoArgs, place: &Place) -> Result<ExitReason, Failu
         proof: Some(&args.proof),
         policy: Some(&args.policy),
         max_turns: args.limits.max_turns.as_deref(),
+        max_retries: args.limits.max_retries.as_deref(),
         max_time: args.limits.max_time.as_deref(),
         max_tokens: args.limits.max_tokens.as_deref(),
         max_cost: args.limits.max_cost.as_deref(),

@@ -323,6 +323,7 @@ fn run_spec(task: Task, settings: &Settings, run: crate::domain::RunId) -> RunSp
         prompts: prompt_hashes(),
         tools_sha256,
         max_turns: settings.max_turns,
+        max_retries: settings.max_retries,
         max_time_s: settings.max_time_s,
         keep_services: settings.keep_services,
         asked: Some(asked(settings)),
@@ -360,12 +361,28 @@ fn asked(settings: &Settings) -> BoxAsked {
         bind_workspace: settings.bind_workspace,
         tmux: settings.tmux,
         memory_bytes: limits.memory_bytes,
+        memory_max_bytes: memory_max(settings),
         pids: limits.pids,
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few processors")]
         cpu_milli: limits.cpus.map(|cpus| (cpus * 1000.0).round() as u64),
         log_bytes: limits.log_bytes,
         save_image: settings.save_image.clone(),
     }
+}
+
+/// What the box's memory limit may be raised to; nothing where it has none.
+fn memory_max(settings: &Settings) -> Option<u64> {
+    let limit = settings.limits.memory_bytes?;
+    let half = machine_memory().map_or(u64::MAX, |machine| machine / 2);
+    let most = settings.memory_max_bytes.unwrap_or_else(|| limit.saturating_mul(2).min(half));
+    (most > limit).then_some(most)
+}
+
+/// The memory of this machine, in bytes.
+fn machine_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    total.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 fn sha256(bytes: &[u8]) -> String {

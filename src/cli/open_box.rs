@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -131,18 +132,28 @@ pub(super) async fn discard(store: &RunStore, place: &Place, snapshot: Snapshot)
 pub(super) struct RunBoxes {
     backends: Arc<Backends>,
     wish: BoxWish,
+    /// The memory limit that a box was given since; 0 where it is as it was wished for.
+    grown: AtomicU64,
 }
 
 impl RunBoxes {
     /// Boxes as they are wished for.
     pub(super) fn new(backends: Backends, wish: BoxWish) -> Self {
-        Self { backends: Arc::new(backends), wish }
+        Self { backends: Arc::new(backends), wish, grown: AtomicU64::new(0) }
+    }
+
+    /// What is wished for now.
+    fn wish(&self) -> BoxWish {
+        let mut wish = self.wish.clone();
+        let grown = Some(self.grown.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0);
+        wish.spec.limits.memory_bytes = grown.or(wish.spec.limits.memory_bytes);
+        wish
     }
 }
 
 impl Boxes for RunBoxes {
     fn open(&self, from: Option<Snapshot>) -> Opening {
-        let (backends, mut wish) = (Arc::clone(&self.backends), self.wish.clone());
+        let (backends, mut wish) = (Arc::clone(&self.backends), self.wish());
         if let Some(snapshot) = &from {
             wish.wanted = Wanted::Only(snapshot.kind);
         }
@@ -152,9 +163,13 @@ impl Boxes for RunBoxes {
     }
 
     fn find(&self) -> BoxFuture<'static, Result<FoundBench, WorkbenchError>> {
-        let (backends, wish) = (Arc::clone(&self.backends), self.wish.clone());
+        let (backends, wish) = (Arc::clone(&self.backends), self.wish());
         let finding = tokio::spawn(async move { backends.find(wish).await });
         finding.map(|joined| joined.unwrap_or_else(|error| Err(panicked(&error)))).boxed()
+    }
+
+    fn has_grown(&self, memory_bytes: u64) {
+        self.grown.store(memory_bytes, Ordering::Relaxed);
     }
 
     fn has_ended(&self, work: &str) -> bool {

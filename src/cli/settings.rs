@@ -32,6 +32,8 @@ pub(super) struct Flags<'a> {
     pub(super) policy: Option<&'a PolicyArgs>,
     /// Most model requests.
     pub(super) max_turns: Option<&'a str>,
+    /// Most tries by the harness.
+    pub(super) max_retries: Option<&'a str>,
     /// Most time.
     pub(super) max_time: Option<&'a str>,
     /// Most tokens.
@@ -72,6 +74,10 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     /// Most model requests.
     pub(super) max_turns: u32,
+    /// Most tries by the harness, where it is said.
+    pub(super) max_retries: Option<u32>,
+    /// What the box's memory limit may be raised to, where it is said.
+    pub(super) memory_max_bytes: Option<u64>,
     /// The model's window in tokens, where it is said.
     pub(super) window_tokens: Option<u64>,
     /// Most time, in seconds.
@@ -144,6 +150,8 @@ impl Settings {
                 log_bytes: config.log_cap_bytes.value,
             },
             max_turns: config.max_turns.value,
+            max_retries: config.max_retries.value,
+            memory_max_bytes: config.memory_max_bytes.value,
             window_tokens: config.window_tokens.value,
             max_time_s: config.max_time_s.value,
             budget: budget::of(&config, &fallbacks(&config)?, flags.deadline)?,
@@ -259,6 +267,7 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
         (Key::Network, "--network", sandbox.and_then(|flags| flags.network.as_deref())),
         (Key::Tmux, "--tmux", sandbox.filter(|flags| flags.tmux).map(|_| "install")),
         (Key::Memory, "--memory", sandbox.and_then(|flags| flags.memory.as_deref())),
+        (Key::MemoryMax, "--memory-max", sandbox.and_then(|flags| flags.memory_max.as_deref())),
         (Key::Pids, "--pids", sandbox.and_then(|flags| flags.pids.as_deref())),
         (Key::Cpus, "--cpus", sandbox.and_then(|flags| flags.cpus.as_deref())),
         (Key::LogCap, "--log-cap", sandbox.and_then(|flags| flags.log_cap.as_deref())),
@@ -267,6 +276,7 @@ fn flag_values(flags: &Flags<'_>) -> Result<Vec<(Key, Value)>, Failure> {
         (Key::CheckTimeout, "--check-timeout", flags.proof.and_then(|flags| flags.check_timeout.as_deref())),
         (Key::Baseline, "--no-baseline", flags.proof.filter(|flags| flags.no_baseline).map(|_| "off")),
         (Key::MaxTurns, "--max-turns", flags.max_turns),
+        (Key::MaxRetries, "--max-retries", flags.max_retries),
         (Key::MaxTime, "--max-time", flags.max_time),
         (Key::MaxTokens, "--max-tokens", flags.max_tokens),
         (Key::MaxCost, "--max-cost", flags.max_cost),

@@ -18,10 +18,12 @@ pub enum Key {
     Network,
     Tmux,
     Memory,
+    MemoryMax,
     Pids,
     Cpus,
     LogCap,
     MaxTurns,
+    MaxRetries,
     MaxTime,
     MaxTokens,
     Window,
@@ -142,7 +144,7 @@ pub(super) enum Project {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::Model,
         Self::BaseUrl,
         Self::ApiKeyEnv,
@@ -155,10 +157,12 @@ impl Key {
         Self::Network,
         Self::Tmux,
         Self::Memory,
+        Self::MemoryMax,
         Self::Pids,
         Self::Cpus,
         Self::LogCap,
         Self::MaxTurns,
+        Self::MaxRetries,
         Self::MaxTime,
         Self::MaxTokens,
         Self::Window,
@@ -194,10 +198,12 @@ impl Key {
             Self::Network => "network",
             Self::Tmux => "tmux",
             Self::Memory => "memory",
+            Self::MemoryMax => "memory_max",
             Self::Pids => "pids",
             Self::Cpus => "cpus",
             Self::LogCap => "log_cap",
             Self::MaxTurns => "max_turns",
+            Self::MaxRetries => "max_retries",
             Self::MaxTime => "max_time",
             Self::MaxTokens => "max_tokens",
             Self::Window => "window",
@@ -234,10 +240,12 @@ impl Key {
             Self::Network => &["LONGHAUL_NETWORK"],
             Self::Tmux => &["LONGHAUL_TMUX"],
             Self::Memory => &["LONGHAUL_MEMORY"],
+            Self::MemoryMax => &["LONGHAUL_MEMORY_MAX"],
             Self::Pids => &["LONGHAUL_PIDS"],
             Self::Cpus => &["LONGHAUL_CPUS"],
             Self::LogCap => &["LONGHAUL_LOG_CAP"],
             Self::MaxTurns => &["LONGHAUL_MAX_TURNS"],
+            Self::MaxRetries => &["LONGHAUL_MAX_RETRIES"],
             Self::MaxTime => &["LONGHAUL_MAX_TIME"],
             Self::MaxTokens => &["LONGHAUL_MAX_TOKENS"],
             Self::Window => &["LONGHAUL_WINDOW"],
@@ -271,6 +279,7 @@ impl Key {
             | Self::Price
             | Self::Image
             | Self::Tmux
+            | Self::MemoryMax
             | Self::Baseline
             | Self::Checkpoints
             | Self::CheckpointCap
@@ -286,6 +295,7 @@ impl Key {
             | Self::Cpus
             | Self::LogCap
             | Self::MaxTurns
+            | Self::MaxRetries
             | Self::MaxTime
             | Self::MaxTokens
             | Self::Window
@@ -325,7 +335,7 @@ impl Key {
                 "image" => Ok(Value::Tmux(false)),
                 _ => Err("install, or image for what the image has"),
             },
-            Self::Memory => parse_size(text)
+            Self::Memory | Self::MemoryMax => parse_size(text)
                 .filter(|size| *size >= LEAST_MEMORY)
                 .map(Value::Count)
                 .ok_or("a size such as 512MiB or 4GiB, and 32MiB at least"),
@@ -341,6 +351,10 @@ impl Key {
                 .filter(|turns| u32::try_from(*turns).is_ok())
                 .map(Value::Count)
                 .ok_or("a whole number above zero"),
+            Self::MaxRetries => {
+                let retries: Option<u32> = text.parse().ok();
+                retries.map(|retries| Value::Count(u64::from(retries))).ok_or("a whole number, 0 for none")
+            }
             Self::Wire => wire(text).map(Value::Wire).ok_or("auto, chat or responses"),
             Self::Mode => mode(text).map(Value::Mode).ok_or("plan, ask or auto"),
             Self::OnSilence => on_silence(text).map(Value::OnSilence).ok_or("wait, pause or fail"),
@@ -548,6 +562,8 @@ mod tests {
             (Key::Pids, "0"),
             (Key::Cpus, "NaN"),
             (Key::MaxTurns, "4294967296"),
+            (Key::MaxRetries, "-1"),
+            (Key::MemoryMax, "1kB"),
             (Key::MaxTime, "90"),
             (Key::MaxTokens, "-1"),
             (Key::Window, "128k"),

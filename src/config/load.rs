@@ -142,7 +142,11 @@ impl Layers {
 
     /// Takes what the project's file says only where it makes a run narrower.
     fn narrow(&mut self, key: Key, value: Value, path: &Path) {
-        let default = (key == Key::MaxTurns).then_some(Value::Count(u64::from(DEFAULT_MAX_TURNS)));
+        let default = match key {
+            Key::MaxTurns => Some(Value::Count(u64::from(DEFAULT_MAX_TURNS))),
+            Key::MaxRetries => Some(Value::Count(DEFAULT_MAX_RETRIES)),
+            _ => None,
+        };
         let before = self.settings.get(&key).map(|setting| &setting.value).or(default.as_ref());
         let refused = match (key.project(), before, &value) {
             (Project::Nothing, _, _) => Some("a project may not set it"),
@@ -211,10 +215,12 @@ impl Layers {
             network: or(self.take(Key::Network, network), true),
             tmux: or(self.take(Key::Tmux, tmux), false),
             memory_bytes: self.take(Key::Memory, count),
+            memory_max_bytes: self.take(Key::MemoryMax, count),
             pids: self.take(Key::Pids, count),
             cpus: self.take(Key::Cpus, number),
             log_cap_bytes: self.take(Key::LogCap, count),
             max_turns: or(self.take(Key::MaxTurns, turns), DEFAULT_MAX_TURNS),
+            max_retries: self.take(Key::MaxRetries, turns),
             max_time_s: self.take(Key::MaxTime, count),
             max_tokens: self.take(Key::MaxTokens, count),
             window_tokens: self.take(Key::Window, count),
@@ -245,6 +251,8 @@ impl Layers {
 const NOTIFY: &str = "a command, desktop, bell or a URL, or a list of such";
 const HIGHER: &str = "a project may only lower it";
 const DEFAULT_MAX_TURNS: u32 = 200;
+/// How often failed commands are run again where nothing is said: a project may lower it.
+const DEFAULT_MAX_RETRIES: u64 = 20;
 /// A provider's outages and limits mostly pass within hours, and waiting costs nothing.
 const DEFAULT_PATIENCE_S: u64 = 6 * 3600;
 /// A model that reasons, or a small machine with a long prompt, may be silent for minutes.
@@ -383,10 +391,12 @@ fn of_toml(key: Key, value: &Spanned<DeValue<'_>>) -> Result<Value, &'static str
         (key, DeValue::String(text)) => key.parse(text),
         (
             Key::Memory
+            | Key::MemoryMax
             | Key::Pids
             | Key::Cpus
             | Key::LogCap
             | Key::MaxTurns
+            | Key::MaxRetries
             | Key::MaxTokens
             | Key::Window
             | Key::MaxCost

@@ -77,6 +77,8 @@ pub struct Config {
     pub tmux: Setting<bool>,
     /// Memory limit of the box.
     pub memory_bytes: Setting<Option<u64>>,
+    /// What that limit may be raised to.
+    pub memory_max_bytes: Setting<Option<u64>>,
     /// Most processes and threads in the box.
     pub pids: Setting<Option<u64>>,
     /// Processors that the box may use.
@@ -85,6 +87,8 @@ pub struct Config {
     pub log_cap_bytes: Setting<Option<u64>>,
     /// Most model requests of a run.
     pub max_turns: Setting<u32>,
+    /// How often a run's harness may run failed commands again.
+    pub max_retries: Setting<Option<u32>>,
     /// Most time of a run, in seconds.
     pub max_time_s: Setting<Option<u64>>,
     /// Most tokens of a run.

@@ -162,6 +162,9 @@ pub struct BoxAsked {
     /// Most memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
+    /// What that may be raised to when it is not enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_max_bytes: Option<u64>,
     /// Most processes and threads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<u64>,
@@ -191,6 +194,9 @@ pub struct AskedNew {
     /// Another limit of model requests, those before included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_turns: Option<u32>,
+    /// Another limit of tries by the harness, those before included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u32>,
     /// Another window of the model, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_tokens: Option<u64>,
@@ -222,7 +228,8 @@ impl AskedNew {
 
     /// Asks for it.
     pub fn change(&self, spec: &mut RunSpec) {
-        let Self { model, base_url, fallbacks, max_turns, window_tokens, max_time_s, budget, rules } = self.clone();
+        let Self { model, base_url, fallbacks, max_turns, max_retries, window_tokens, max_time_s, budget, rules } =
+            self.clone();
         // What was said of one model says nothing about another.
         let window_before = spec.window_tokens.filter(|_| model.is_none());
         spec.window_tokens = window_tokens.or(window_before);
@@ -230,6 +237,7 @@ impl AskedNew {
         spec.base_url = base_url.unwrap_or_else(|| std::mem::take(&mut spec.base_url));
         spec.fallbacks = fallbacks.unwrap_or_else(|| std::mem::take(&mut spec.fallbacks));
         spec.max_turns = max_turns.unwrap_or(spec.max_turns);
+        spec.max_retries = max_retries.or(spec.max_retries);
         spec.max_time_s = max_time_s.or(spec.max_time_s);
         spec.budget = budget.unwrap_or_else(|| std::mem::take(&mut spec.budget));
         spec.rules = rules.unwrap_or_else(|| std::mem::take(&mut spec.rules));
