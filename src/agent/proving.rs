@@ -11,7 +11,7 @@ use super::driver::Driver;
 use super::state::Ending;
 use super::trouble::Trouble;
 use super::work::{Bench, Beside};
-use crate::domain::{Check, Event, ExitReason, NoticeKind, Verdict};
+use crate::domain::{Check, Event, ExitReason, FinishClaim, NoticeKind, Verdict};
 use crate::policy::programs_of;
 use crate::tools::{Attention, CheckRun, Stirred};
 
@@ -19,6 +19,8 @@ use crate::tools::{Attention, CheckRun, Stirred};
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// How long one may take before any work: it is there to be told whether it can fail, and the work waits for it.
 const BASELINE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Requirements whose evidence is looked at.
+const MOST_SHOWN: usize = 50;
 
 impl Driver {
     /// Runs one check.
@@ -85,6 +87,20 @@ impl Driver {
             self.note(Event::Noticed { kind: NoticeKind::NothingProtected, text })?;
         }
         self.note(Event::ProtectedSeen { files: seen.files.files, programs: seen.programs }).map(drop)
+    }
+
+    /// Notes a claim, and which of the files that it shows are not there.
+    pub(super) async fn claim(&mut self, mut claim: FinishClaim) -> Result<(), Trouble> {
+        if let Bench::Open(bench) = &self.bench {
+            let bench = Arc::clone(bench);
+            for shown in claim.requirements.iter_mut().take(MOST_SHOWN) {
+                shown.missing = match bench.missing(&shown.evidence).await {
+                    Ok(missing) => missing,
+                    Err(error) => return self.stop_for(error),
+                };
+            }
+        }
+        self.note(Event::FinishClaimed { claim }).map(drop)
     }
 
     /// Tells the model what became of its claim, once it was looked whether what it rests on still holds.

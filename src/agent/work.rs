@@ -136,7 +136,7 @@ impl Driver {
                 return self.note(Event::ToolEnded { call_id: call.id.clone(), outcome }).map(drop);
             }
             self.start(call)?;
-            return self.note(Event::FinishClaimed { claim: args.clone().into() }).map(drop);
+            return self.claim(args.clone().into()).await;
         }
         if let [(call, Action::Checkpoint(args))] = &batch[..] {
             return self.run_checkpoint(call, args).await;

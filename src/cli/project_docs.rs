@@ -60,6 +60,20 @@ pub(super) fn read(workspace: &Path) -> ProjectDocs {
     found
 }
 
+/// The whole runbook of a project; None where it has none.
+///
+/// # Errors
+/// When it is there and can't be had whole, or is no text.
+pub(super) fn runbook(workspace: &Path) -> io::Result<Option<String>> {
+    let name = NAMES[1];
+    match one(workspace, name) {
+        Ok(doc) if !doc.is_cut() => Ok(Some(doc.text)),
+        Err(Unfit::Io(error)) if error.kind() == io::ErrorKind::NotFound && !is_link(workspace, name) => Ok(None),
+        Ok(doc) => Err(io::Error::other(format!("it has {} bytes", doc.size_bytes))),
+        Err(why) => Err(io::Error::other(why)),
+    }
+}
+
 fn is_link(workspace: &Path, name: &str) -> bool {
     workspace.join(name).is_symlink()
 }

@@ -6,11 +6,11 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
 
-use super::Failure;
+use super::{Failure, project_docs};
 use crate::domain::{Entry, Event, ExitReason, SandboxKind};
 use crate::guest::{LogReader, TermSize};
 use crate::journal::{Head, Reader, RunDir};
-use crate::report::{CastHeader, Closing, Recording, cast, manifest, markdown};
+use crate::report::{CastHeader, Closing, Recording, account, cast, learned, manifest, markdown, news, runbook_patch};
 
 /// The largest log of which a recording is made.
 const LARGEST_LOG: u64 = 64 << 20;
@@ -34,8 +34,12 @@ fn write_all(run: &RunDir) -> Result<Closing, Box<dyn Error>> {
         head_seq: head.seq.unwrap_or(0),
         head_hash: head.hash,
         recordings: recordings(run, &entries),
+        learned: Vec::new(),
         keeps_changes: entries.iter().any(keeps_changes),
     };
+    let closing = Closing { learned: propose(run, &entries)?, ..closing };
+    let account = serde_json::to_vec_pretty(&account(&entries, &closing))?;
+    write_whole(&run.report_json(), |file| file.write_all(&account))?;
     write_whole(&run.report(), |file| file.write_all(markdown(&entries, &closing).as_bytes()))?;
     let manifest = manifest(&entries);
     if !manifest.is_empty() {
@@ -43,6 +47,23 @@ fn write_all(run: &RunDir) -> Result<Closing, Box<dyn Error>> {
         write_whole(&run.artifacts().join("manifest.json"), |file| file.write_all(&json))?;
     }
     Ok(closing)
+}
+
+/// Writes what the run has learned as a patch of the project's runbook; what that would add. A runbook that can't be
+/// read is left alone.
+fn propose(run: &RunDir, entries: &[Entry]) -> Result<Vec<String>, Box<dyn Error>> {
+    let learned = learned(entries);
+    let spec = entries.iter().rev().find_map(|entry| match &entry.event {
+        Event::RunStarted { spec, .. } | Event::RunForked { spec } => Some(spec),
+        _ => None,
+    });
+    let (Some(spec), false) = (spec, learned.is_empty()) else { return Ok(Vec::new()) };
+    let Ok(runbook) = project_docs::runbook(Path::new(&spec.workspace)) else { return Ok(Vec::new()) };
+    let news = news(runbook.as_deref(), &learned);
+    if let Some(patch) = runbook_patch(runbook.as_deref(), &news) {
+        write_whole(&run.runbook_patch(), |file| file.write_all(patch.as_bytes()))?;
+    }
+    Ok(news.into_iter().map(str::to_owned).collect())
 }
 
 fn keeps_changes(entry: &Entry) -> bool {

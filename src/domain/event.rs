@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AnsweredAt, AskedNew, BoxReturn, BoxUsage, Checkpoint, CheckpointId, Decision, DecisionId, ExitReason, Finding,
-    Job, JobEnd, JobId, NoticeKind, Outcome, Question, QuestionEnd, QuestionId, Reduction, Reply, RunSpec, SessionName,
-    ToolCall, TurnedOut, Usage, Verdict, WaitRecord,
+    AnsweredAt, AskedNew, BoxReturn, BoxUsage, CheckResult, Checkpoint, CheckpointId, Decision, DecisionId, ExitReason,
+    FileHash, Finding, FinishClaim, Job, JobEnd, JobId, NoticeKind, Outcome, Question, QuestionEnd, QuestionId,
+    Reduction, Reply, RunSpec, SessionName, ToolCall, TurnedOut, Usage, Verdict, WaitRecord,
 };
 
 /// The transcript format that this program writes. A reader refuses a higher major version by name and carries unknown
@@ -78,38 +78,6 @@ pub struct BoxFacts {
     pub workspace_mode: String,
     /// What it can do and what not.
     pub capabilities: Vec<Capability>,
-}
-
-/// What the model says when it claims to be done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FinishClaim {
-    /// What was achieved, in words.
-    pub summary: String,
-    /// Paths to collect.
-    pub artifacts: Vec<String>,
-    /// True where the model says that it could not do it.
-    pub gave_up: bool,
-}
-
-/// How one check went.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckResult {
-    /// Index into [`RunSpec::checks`].
-    pub check: usize,
-    /// The round of checks, from 1; 0 is before any work.
-    pub round: u32,
-    /// How it went; passed if the exit is 0.
-    pub outcome: Outcome,
-}
-
-/// A file as it was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileHash {
-    /// Its path in the workspace.
-    pub path: String,
-    /// SHA-256 of its content in lower-case hex; None where it is not there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
 }
 
 /// A fact. Names are past tense; the JSON carries the kind in `type`.

@@ -6,6 +6,7 @@ mod call;
 mod check;
 mod checkpoint;
 mod checkpoints;
+mod claim;
 mod decision;
 mod event;
 mod failure;
@@ -33,11 +34,9 @@ pub use checkpoint::{
     checkpoint_name,
 };
 pub use checkpoints::{CheckpointRecord, Checkpoints};
+pub use claim::{CheckResult, FileHash, FinishClaim, Requirement};
 pub use decision::{Confidence, Decision, Level, Reaction, Signal, TurnedOut, Weighed};
-pub use event::{
-    BlobRef, BoxFacts, Capability, CheckResult, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, FileHash, FinishClaim,
-    SandboxKind,
-};
+pub use event::{BlobRef, BoxFacts, Capability, Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, SandboxKind};
 pub use failure::{Failure, FailureClass};
 pub use id::{CheckpointId, DecisionId, IdError, JobId, QuestionId, RunId, SessionName};
 pub use job::{

@@ -107,6 +107,16 @@ impl RunDir {
         self.path.join("report.md")
     }
 
+    /// The report for programs.
+    pub fn report_json(&self) -> PathBuf {
+        self.path.join("report.json")
+    }
+
+    /// What the run would add to the project's runbook.
+    pub fn runbook_patch(&self) -> PathBuf {
+        self.path.join("runbook.patch")
+    }
+
     /// The run's blobs, redacted by `redactor` on their way in.
     pub fn blobs(&self, redactor: Arc<Redactor>) -> Blobs {
         Blobs::new(self.path.join("blobs"), redactor)

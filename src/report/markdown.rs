@@ -1,5 +1,6 @@
 //! The report of a run for people: `report.md`. The verdict comes first; all of it is told from the transcript.
 
+mod account;
 mod jobs;
 mod text;
 
@@ -7,11 +8,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use self::text::{add, block, code, list, plain, quoted, table};
+use super::Account;
 use super::call_line;
 use super::outcome::{how, printed};
 use super::style::{duration, size};
 use super::totals::{Totals, has_failed, tokens};
-use crate::domain::{BoxFacts, CheckResult, Entry, Event, NoticeKind, Outcome, ToolCall, Usage, WaitRecord};
+use crate::domain::{BoxFacts, CheckResult, Entry, Event, NoticeKind, Outcome, Status, ToolCall, Usage, WaitRecord};
 
 /// Lines of a check's or failure's output that are quoted.
 const EXCERPT: usize = 12;
@@ -29,6 +31,8 @@ pub struct Closing {
     pub head_hash: String,
     /// What was made of the sessions' logs.
     pub recordings: Vec<Recording>,
+    /// What the project's runbook might say from now on, a line each.
+    pub learned: Vec<String>,
     /// Whether changes to the project were kept from the host, to be looked at and applied.
     pub keeps_changes: bool,
 }
@@ -50,7 +54,7 @@ pub fn markdown(entries: &[Entry], closing: &Closing) -> String {
     for entry in entries {
         report.add(entry);
     }
-    report.text(closing)
+    report.text(&super::account(entries, closing), closing)
 }
 
 #[derive(Default)]
@@ -119,10 +123,12 @@ impl<'e> Report<'e> {
         }
     }
 
-    fn text(&self, closing: &Closing) -> String {
+    fn text(&self, account: &Account, closing: &Closing) -> String {
         let mut out = String::new();
         self.verdict(&mut out);
+        account::in_short(&mut out, account);
         self.goal(&mut out);
+        account::requirement_table(&mut out, account);
         self.numbers(&mut out);
         self.check_list(&mut out);
         self.call_list(&mut out);
@@ -134,6 +140,9 @@ impl<'e> Report<'e> {
         }
         self.artifact_list(&mut out);
         self.failures(&mut out);
+        account::decision_table(&mut out, account);
+        account::people_list(&mut out, account);
+        account::learned(&mut out, account, &closing.run_dir);
         self.recordings(&mut out, closing);
         self.proof(&mut out, closing);
         out
@@ -205,7 +214,11 @@ impl<'e> Report<'e> {
                 None => "**not run**".to_owned(),
                 Some(CheckResult { round, outcome, .. }) => {
                     let word = if has_failed(outcome) { "failed" } else { "passed" };
-                    format!("**{word}** in round {round} ({}, {})", how(outcome), duration(outcome.duration_ms))
+                    let before = self.checks.iter().any(|result| {
+                        result.check == index && result.round == 0 && result.outcome.status == Status::Ok
+                    });
+                    let before = if before { ", as before any work" } else { "" };
+                    format!("**{word}**{before} in round {round} ({}, {})", how(outcome), duration(outcome.duration_ms))
                 }
             };
             add(out, &format!("{}. {state}: {}", index + 1, code(&command.to_string())));

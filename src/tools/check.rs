@@ -18,6 +18,8 @@ const MOST_CHECKS_LOST: u32 = 20;
 const LARGEST_METRIC: u64 = 4 << 20;
 /// Most files that can be protected, and most bytes of them: they are recorded, and hashed with each claim.
 const MOST_PROTECTED: (usize, u64) = (2_000, 1 << 30);
+/// Files that a piece of evidence may name.
+const MOST_PATHS: usize = 20;
 /// Names that are told where one is missing.
 const MOST_NAMES: usize = 12;
 
@@ -82,6 +84,24 @@ impl Workbench {
             false => guest.hash_programs(programs, self.workspace()).await.map_err(gone)?,
         };
         Ok(Looked { files, programs })
+    }
+
+    /// The files that a text names and that are not there: words with an ending of a file.
+    ///
+    /// # Errors
+    /// [`WorkbenchError::Gone`].
+    pub async fn missing(&self, text: &str) -> Result<Vec<String>, WorkbenchError> {
+        let mut missing = Vec::new();
+        for path in paths_in(text) {
+            match self.terminal().guest().stat(&resolve(self.workspace(), path)).await {
+                Err(GuestError::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => {
+                    missing.push(path.to_owned());
+                }
+                Ok(_) | Err(GuestError::Refused(_)) => {}
+                Err(error) => return Err(gone(error)),
+            }
+        }
+        Ok(missing)
     }
 
     /// What runs in the box beside idle shells, and what has changed in the workspace since then.
@@ -156,6 +176,26 @@ impl Workbench {
             Err(error) => Err(TerminalError::Guest(error)),
         }
     }
+}
+
+/// The words of a text that name files.
+fn paths_in(text: &str) -> impl Iterator<Item = &str> {
+    let trimmed = text.split(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | '(' | ')' | '`' | '"' | '\''));
+    let words = trimmed.map(|word| word.trim_end_matches(['.', ':', '!', '?']));
+    words.filter(|word| names_file(word)).take(MOST_PATHS)
+}
+
+fn names_file(word: &str) -> bool {
+    let name = word.rsplit('/').next().unwrap_or_default();
+    let has_ending = name.rsplit_once('.').is_some_and(|(stem, ending)| {
+        let is_abbreviation = stem.len() < 2 && ending.len() < 2 && !word.contains('/');
+        !stem.is_empty()
+            && !is_abbreviation
+            && (1..=5).contains(&ending.len())
+            && ending.starts_with(|c: char| c.is_ascii_alphabetic())
+    });
+    let is_plain = word.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));
+    has_ending && is_plain && word.chars().any(|c| c.is_ascii_alphabetic())
 }
 
 /// The outcome of a command that is a check. One that was cut before any work says nothing; one that was cut later failed.
@@ -256,6 +296,13 @@ fn kind(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_told_from_other_words() {
+        let found: Vec<&str> =
+            paths_in("see `out/eval.json`, README.md (0.93 of 1.0); step 3, e.g. src/a_b.rs.").collect();
+        assert_eq!(found, ["out/eval.json", "README.md", "src/a_b.rs"]);
+    }
 
     fn met(json: &str, pointer: &str) -> Result<String, String> {
         Bound { pointer, is: Comparison::AtLeast, than: 0.9 }.met(json.as_bytes())

@@ -109,6 +109,7 @@ fn the_report_says_all_that_matters() {
         run_dir: "/state/runs/X".into(),
         head_seq: 27,
         head_hash: "ab".repeat(32),
+        learned: Vec::new(),
         recordings: recordings(),
         keeps_changes: true,
     };
@@ -123,6 +124,7 @@ fn json_is_one_object_per_line_and_ends_with_the_result() {
         run_dir: "/state/runs/X".into(),
         head_seq: 27,
         head_hash: "ab".repeat(32),
+        learned: Vec::new(),
         recordings: recordings(),
         keeps_changes: true,
     };
@@ -278,6 +280,7 @@ fn a_hostile_transcript_emits_no_control_bytes() {
         run_dir: "x".into(),
         head_seq: 1,
         head_hash: "y".into(),
+        learned: Vec::new(),
         recordings: recordings(),
         keeps_changes: true,
     };
@@ -321,7 +324,7 @@ fn verify_names_what_is_wrong_and_exits_3() {
     let run = record(dir.path());
     let (result, text) = agent(dir.path(), &["verify", "last"]);
     assert_eq!(result, Ok(ExitReason::Done));
-    assert!(text.starts_with("verified: ") && text.contains("entries    61 ("), "{text}");
+    assert!(text.starts_with("verified: ") && text.contains("entries    62 ("), "{text}");
     let journal = fs::read_to_string(run.journal()).unwrap();
     fs::write(run.journal(), journal.replace("Use awk only", "Use sed only")).unwrap();
     let (result, text) = agent(dir.path(), &["verify", "last"]);

@@ -10,8 +10,8 @@ use longhaul::domain::{
     CheckpointId, CheckpointReason, Choice, Confidence, Consistency, Decision, DecisionId, Event, Exit, ExitReason,
     FORMAT_MAJOR, FORMAT_MINOR, Failure, FailureClass, FileHash, Finding, FinishClaim, GpuUsage, Job, JobEnd, JobId,
     Level, NoticeKind, OnSilence, Outcome, OutputFacts, Question, QuestionEnd, QuestionId, Reaction, Reduction,
-    ReductionCause, Reply, RunId, RunMode, RunSpec, SandboxKind, SessionName, Signal, Silence, Snapshot, Status,
-    Subject, Summary, SummaryBy, ToolCall, TurnedOut, Usage, Verdict, WaitRecord, WakeCause, Weighed,
+    ReductionCause, Reply, Requirement, RunId, RunMode, RunSpec, SandboxKind, SessionName, Signal, Silence, Snapshot,
+    Status, Subject, Summary, SummaryBy, ToolCall, TurnedOut, Usage, Verdict, WaitRecord, WakeCause, Weighed,
 };
 use longhaul::journal::{Blobs, Recorder, Requests, RunDir, RunStore};
 use longhaul::telemetry::Redactor;
@@ -294,6 +294,12 @@ fn ending() -> Vec<Event> {
                 summary: "Trained: 0.93.".into(),
                 artifacts: vec!["model.txt".into()],
                 gave_up: false,
+                requirements: vec![Requirement {
+                    requirement: "accuracy above 0.9".into(),
+                    evidence: "step 1, model.txt".into(),
+                    check: Some(1),
+                    missing: vec!["model.txt".into()],
+                }],
             },
         },
         Event::CheckStarted { check: 0, round: 1, watched_since_ns: None },

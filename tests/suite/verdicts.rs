@@ -229,7 +229,7 @@ fn a_service_that_writes_nothing_keeps_no_result_from_being_proved() {
 #[test]
 fn a_job_that_goes_on_writing_keeps_a_result_from_being_proved() {
     let stage = Stage::new();
-    let write = "(while :; do echo good > result; sleep 0.01; done) & sleep 0.1";
+    let write = "(while :; do echo good >> result; sleep 0.01; done) & sleep 0.1";
     let server = server_of((0..1).map(|_| shell(write)).chain((0..3).map(|_| finish("done"))).collect());
     ran(&stage, &server, &["--check", "sleep 0.2; grep -q good result"]).exits_with(3);
     let told = last_result(&server.requests()[2].body).to_owned();
@@ -253,4 +253,47 @@ fn programs_that_a_run_replaces_or_writes_prove_nothing() {
         assert_eq!(word, "unverified", "{check}: {why}");
         assert!(why.contains("this run made or changed what they run"), "{why}");
     }
+}
+
+/// The newest run's report for programs.
+fn report(stage: &Stage) -> Value {
+    serde_json::from_slice(&std::fs::read(stage.run_dir().join("report.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_requirement_is_verified_only_where_a_check_stands_behind_it() {
+    let stage = Stage::new();
+    let requirements = json!([
+        {"requirement": "there is a file", "evidence": "new, made in step 1", "check": 1},
+        {"requirement": "it is | <b>fast</b>", "evidence": "out/bench.txt"},
+        {"requirement": "tests pass", "evidence": "step 2 and step 9", "check": 7},
+    ]);
+    let claim = Reply::call("finish", &json!({"summary": "did it", "requirements": requirements}));
+    let server = server_of(vec![shell("echo 1 > new"), shell("exit 3"), claim]);
+    ran(&stage, &server, &["--check", "test -s new", "--check-file", "data.txt"]).exits_with(0);
+    let report = report(&stage);
+    let rows = report["requirements"].as_array().unwrap();
+    let stands: Vec<_> =
+        rows.iter().map(|row| (row["verified"].as_bool().unwrap(), row["notes"].to_string())).collect();
+    assert_eq!(stands[0], (true, "[]".to_owned()));
+    assert_eq!(stands[1], (false, "[\"out/bench.txt is not there\"]".to_owned()));
+    assert_eq!(stands[2], (false, "[\"step 2: exit 3\",\"there is no step 9\",\"there is no check 7\"]".to_owned()));
+    assert_eq!(report["unnamed_checks"], json!([2]));
+    assert_eq!(report["checks"][1]["proves"], false);
+    let text = std::fs::read_to_string(stage.run_dir().join("report.md")).unwrap();
+    assert!(text.contains("- 3 requirements, 1 of them proved by a check"), "{text}");
+    assert!(text.contains("- doubt: check 2 passed before any work, too"), "{text}");
+    assert!(!text.contains("<b>"), "{text}");
+    stage.verifies();
+}
+
+#[test]
+fn a_run_that_was_stopped_has_its_report_too() {
+    let stage = Stage::new();
+    let server = server_of(vec![shell("echo 1 > new"), shell("echo 2 > new")]);
+    ran(&stage, &server, &["--check", "test -s other", "--max-turns", "1"]).exits_with(5);
+    let report = report(&stage);
+    assert_eq!((report["verdict"].as_str(), report["turns"].as_u64()), (Some("stopped"), Some(1)));
+    assert_eq!(report["checks"][0]["last"], "not_known");
+    assert!(!stage.run_dir().join("runbook.patch").exists(), "nothing was learned");
 }

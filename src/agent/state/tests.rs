@@ -1,7 +1,7 @@
 //! What comes next, without clock, model or box.
 
 use super::*;
-use crate::domain::{AnsweredAt, BlobRef, Check, QuestionEnd, Reply, RunId, Subject};
+use crate::domain::{AnsweredAt, BlobRef, Check, FileHash, QuestionEnd, Reply, RunId, Subject};
 
 const NO_BLOB: BlobRef = BlobRef { sha256: String::new(), size_bytes: 0 };
 
@@ -42,7 +42,12 @@ impl State {
 
     fn claim_done(&mut self, id: &str, gave_up: bool) {
         self.answer("", &[call(id, "finish")]);
-        let claim = FinishClaim { summary: "did it".to_owned(), artifacts: vec!["a".to_owned()], gave_up };
+        let claim = FinishClaim {
+            summary: "did it".to_owned(),
+            artifacts: vec!["a".to_owned()],
+            gave_up,
+            requirements: Vec::new(),
+        };
         self.sees(Event::FinishClaimed { claim });
     }
 
@@ -329,4 +334,111 @@ fn what_stopped_a_run_counts_no_more_and_what_decided_its_end_does_until_that_is
     state.sees(Event::StopAsked { reason: ExitReason::Interrupted, why: String::new() });
     state.sees(resumed(None));
     assert_eq!(state.next(), Step::AskModel { turn: 2 }, "nobody has to say `go on` once more");
+}
+
+fn proved_state(checks: &[&str], protect: &[&str]) -> State {
+    let mut spec = state(RunMode::Goal, checks, 9).spec;
+    spec.baseline = true;
+    spec.protect = protect.iter().map(|&glob| glob.to_owned()).collect();
+    State::new(spec)
+}
+
+fn file(path: &str, sha256: &str) -> FileHash {
+    FileHash { path: path.to_owned(), sha256: Some(sha256.to_owned()) }
+}
+
+impl State {
+    fn before(&mut self, check: usize, status: Status) {
+        let result = CheckResult { check, round: 0, outcome: Outcome::words(status, "x") };
+        self.sees(Event::CheckEnded { result });
+    }
+
+    fn seen(&mut self, files: Vec<FileHash>) {
+        self.sees(Event::ProtectedSeen { files, programs: Vec::new() });
+    }
+
+    fn begun(&mut self, id: &str) {
+        self.sees(Event::ToolStarted { call: call(id, "shell") });
+        self.outcome(id, Status::Ok);
+    }
+}
+
+#[test]
+fn checks_run_once_before_the_first_call_and_never_after_it() {
+    let mut run = proved_state(&["one", "two"], &[]);
+    assert_eq!(run.next(), Step::AskModel { turn: 1 }, "the model is not kept waiting");
+    run.answer("", &[call("a", "shell")]);
+    assert_eq!(run.next(), Step::SeeProtected);
+    run.seen(Vec::new());
+    assert_eq!(run.next(), Step::RunCheck { check: 0, round: 0 });
+    run.before(0, Status::Ok);
+    assert_eq!(run.next(), Step::RunCheck { check: 1, round: 0 });
+    run.before(1, Status::Unknown);
+    assert_eq!(run.next(), Step::RunCalls(vec![call("a", "shell")]));
+    run.begun("a");
+    run.claim_done("f", false);
+    run.check(0, Status::Ok);
+    run.check(1, Status::Ok);
+    run.outcome("f", Status::Ok);
+    let Step::End(ending) = run.next() else { panic!("ended") };
+    assert_eq!(
+        (ending.verdict, ending.why.as_str()),
+        (Verdict::Verified, "2 checks passed, 1 of them before any work too")
+    );
+}
+
+#[test]
+fn an_old_run_whose_work_has_begun_has_no_checks_before_any_work() {
+    let mut run = proved_state(&["one"], &["t"]);
+    run.answer("", &[call("a", "shell"), call("b", "shell")]);
+    run.begun("a");
+    assert_eq!(run.next(), Step::RunCalls(vec![call("b", "shell")]));
+}
+
+#[test]
+fn a_second_claim_with_protected_files_changed_needs_a_person_and_no_check() {
+    let mut run = proved_state(&["one"], &["t"]);
+    for id in ["f", "g"] {
+        run.claim_done(id, false);
+        run.check(0, Status::Ok);
+        run.sees(Event::ProtectedChanged { paths: vec!["t".to_owned()], programs: Vec::new() });
+        assert_eq!(run.next(), Step::AnswerClaim { call_id: id.to_owned(), accepted: false });
+        run.outcome(id, Status::Refused);
+    }
+    assert_eq!(run.ending(), (Verdict::Blocked, ExitReason::NeedsHuman));
+}
+
+#[test]
+fn what_differs_is_changed_gone_or_new() {
+    let mut run = proved_state(&[], &["t"]);
+    run.seen(vec![file("a", "1"), file("b", "1"), file("c", "1")]);
+    assert_eq!(run.proof().differing(&[file("a", "1"), file("b", "2"), file("d", "1")]), ["b", "c", "d"]);
+}
+
+#[test]
+fn checks_that_something_changed_under_run_again_twice_at_most() {
+    let mut run = state(RunMode::Goal, &["one", "two"], 9);
+    run.claim_done("f", false);
+    for _ in 0..3 {
+        assert_eq!(run.next(), Step::RunCheck { check: 0, round: 1 });
+        run.check(0, Status::Ok);
+        run.check(1, Status::Ok);
+        assert_eq!(run.next(), Step::AnswerClaim { call_id: "f".to_owned(), accepted: true });
+        run.sees(Event::ChecksOutdated { round: 1, paths: vec!["x".to_owned()], running: Vec::new() });
+    }
+    assert_eq!(run.next(), Step::AnswerClaim { call_id: "f".to_owned(), accepted: false });
+}
+
+#[test]
+fn what_a_person_types_under_a_check_has_it_run_again() {
+    let mut run = state(RunMode::Goal, &["one"], 9);
+    run.claim_done("f", false);
+    run.sees(Event::CheckStarted { check: 0, round: 1, watched_since_ns: None });
+    run.sees(Event::PersonTyped { session: crate::domain::SessionName::new("main").expect("a name") });
+    run.check(0, Status::Ok);
+    assert_eq!(run.next(), Step::RunCheck { check: 0, round: 1 });
+    assert_eq!(run.proof().again(), 1);
+    run.sees(Event::CheckStarted { check: 0, round: 1, watched_since_ns: None });
+    run.check(0, Status::Ok);
+    assert_eq!(run.next(), Step::AnswerClaim { call_id: "f".to_owned(), accepted: true });
 }
