@@ -348,16 +348,16 @@ fn file(path: &str, sha256: &str) -> FileHash {
 }
 
 impl State {
-    fn before(&mut self, check: usize, status: Status) {
+    fn checked_before(&mut self, check: usize, status: Status) {
         let result = CheckResult { check, round: 0, outcome: Outcome::words(status, "x") };
         self.sees(Event::CheckEnded { result });
     }
 
-    fn seen(&mut self, files: Vec<FileHash>) {
+    fn sees_files(&mut self, files: Vec<FileHash>) {
         self.sees(Event::ProtectedSeen { files, programs: Vec::new() });
     }
 
-    fn begun(&mut self, id: &str) {
+    fn has_run(&mut self, id: &str) {
         self.sees(Event::ToolStarted { call: call(id, "shell") });
         self.outcome(id, Status::Ok);
     }
@@ -369,13 +369,13 @@ fn checks_run_once_before_the_first_call_and_never_after_it() {
     assert_eq!(run.next(), Step::AskModel { turn: 1 }, "the model is not kept waiting");
     run.answer("", &[call("a", "shell")]);
     assert_eq!(run.next(), Step::SeeProtected);
-    run.seen(Vec::new());
+    run.sees_files(Vec::new());
     assert_eq!(run.next(), Step::RunCheck { check: 0, round: 0 });
-    run.before(0, Status::Ok);
+    run.checked_before(0, Status::Ok);
     assert_eq!(run.next(), Step::RunCheck { check: 1, round: 0 });
-    run.before(1, Status::Unknown);
+    run.checked_before(1, Status::Unknown);
     assert_eq!(run.next(), Step::RunCalls(vec![call("a", "shell")]));
-    run.begun("a");
+    run.has_run("a");
     run.claim_done("f", false);
     run.check(0, Status::Ok);
     run.check(1, Status::Ok);
@@ -391,7 +391,7 @@ fn checks_run_once_before_the_first_call_and_never_after_it() {
 fn an_old_run_whose_work_has_begun_has_no_checks_before_any_work() {
     let mut run = proved_state(&["one"], &["t"]);
     run.answer("", &[call("a", "shell"), call("b", "shell")]);
-    run.begun("a");
+    run.has_run("a");
     assert_eq!(run.next(), Step::RunCalls(vec![call("b", "shell")]));
 }
 
@@ -411,7 +411,7 @@ fn a_second_claim_with_protected_files_changed_needs_a_person_and_no_check() {
 #[test]
 fn what_differs_is_changed_gone_or_new() {
     let mut run = proved_state(&[], &["t"]);
-    run.seen(vec![file("a", "1"), file("b", "1"), file("c", "1")]);
+    run.sees_files(vec![file("a", "1"), file("b", "1"), file("c", "1")]);
     assert_eq!(run.proof().differing(&[file("a", "1"), file("b", "2"), file("d", "1")]), ["b", "c", "d"]);
 }
 
