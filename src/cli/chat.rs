@@ -69,7 +69,7 @@ pub(super) async fn talk(prepared: Prepared, model: &str, place: &Place) -> Resu
     let history = place.state_dir().map(|dir| dir.join("chat_history"));
     let run = prepared.run().clone();
     let chatter = Chatter { signals, editor: Some(editor), line: None, asked: None, history, status, run };
-    let over = prepared.drive(Box::new(observers), Box::new(chatter)).await?;
+    let over = Box::pin(prepared.drive(Box::new(observers), Box::new(chatter))).await?;
     view::print_end(&over, place);
     Ok(over.ending.reason)
 }
