@@ -12,11 +12,13 @@ use crate::context::{History, Prompt, Situation};
 use crate::domain::{Entry, Event, FORMAT_MAJOR, FORMAT_MINOR, Job, NoticeKind, Observer, Progress, RunSpec, ToolCall};
 use crate::journal::{Blobs, CheckpointFiles, Inbox, Lessons, Mail, Recorder, Requests};
 use crate::model::{Answer, Delta, Message, Model, ModelError, ModelErrorKind, Purpose, Request, Switch, ToolSpec};
+use crate::recovery::Classifier;
 use crate::tools::{Left, Registry, Tool, WorkbenchError};
 
 use super::around::{Around, Happening, out_of_time};
 use super::boxes::Boxes;
 use super::delay;
+use super::evidence::Tally;
 use super::person::{Person, Word};
 use super::recalled::Recalled;
 use super::room::Room;
@@ -51,6 +53,8 @@ pub struct Parts {
     pub inbox: Option<Inbox>,
     /// What earlier runs have learned, and this one learns.
     pub lessons: Lessons,
+    /// Knows failures by what they say.
+    pub classifier: Arc<Classifier>,
 }
 
 /// How a run went.
@@ -107,6 +111,10 @@ pub struct Driver {
     pub(super) delayed: Option<delay::Left>,
     /// What earlier runs have learned, and this one learns.
     pub(super) lessons: Lessons,
+    /// Knows failures by what they say.
+    pub(super) classifier: Arc<Classifier>,
+    /// Whose doing what the box has counted was.
+    pub(super) tally: Tally,
     /// Whether it was told that it can't be kept.
     lessons_lost: bool,
 }
@@ -172,6 +180,7 @@ impl Driver {
             person,
             inbox,
             lessons,
+            classifier,
         } = parts;
         let Folds { state, history, situation, call_ids, request, driven } = folds;
         let around = Around::new(person, inbox, Arc::clone(&clock), state.spec(), driven);
@@ -209,6 +218,8 @@ impl Driver {
             trouble: None,
             delayed: None,
             lessons,
+            classifier,
+            tally: Tally::default(),
             lessons_lost: false,
         }
     }
@@ -293,6 +304,7 @@ impl Driver {
 
     /// Writes a fact down, takes it in, tells the observer: in this order.
     pub(super) fn note(&mut self, event: Event) -> Result<Entry, Trouble> {
+        let event = self.with_evidence(event);
         let entry = self.recorder.append(event)?;
         self.state.apply(&entry);
         self.history.apply(&entry);

@@ -179,7 +179,7 @@ impl Driver {
         let bench = Arc::clone(bench);
         let (passing, progress) = mpsc::unbounded_channel();
         let attention = Attention::new();
-        let before = Before::look(&bench, batch.iter().map(|started| &started.action)).await;
+        let before = Before::look(&bench, batch.iter().map(|started| &started.action), &self.tally).await;
         let work = join_all(batch.iter().map(|started| {
             let (bench, passing, attention) = (&bench, passing.clone(), &attention);
             async move {
@@ -199,13 +199,13 @@ impl Driver {
         for fact in bench.terminal().board().pending() {
             self.note(fact)?;
         }
-        let oom_kills = before.oom_kills(&bench).await;
+        let meanwhile = before.meanwhile(&bench, &mut self.tally).await;
         let mut gone = None;
         for (started, result) in batch.iter().zip(results) {
             match result {
                 Ok(done) => {
                     let outcome = self.take_done(done)?;
-                    let outcome = self.with_failure(&started.action, outcome, oom_kills);
+                    let outcome = self.with_failure(&started.action, outcome, &meanwhile);
                     self.settle(&started.call, &started.action, outcome)?;
                 }
                 Err(error) => {

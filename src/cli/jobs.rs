@@ -151,6 +151,8 @@ fn row(record: &JobRecord, now: Option<&BTreeMap<JobId, Now>>) -> [String; 7] {
     let job = &record.job;
     let live = now.and_then(|now| now.get(&job.id));
     let since = SystemClock::new().now().duration_since(record.started).as_millis();
+    let failure = record.end().and_then(|end| end.failure.as_deref());
+    let why = failure.map(|failure| format!("{}: {}", failure.class, failure.evidence)).unwrap_or_default();
     let (state, time, last_line) = match (record.is_alive(), live) {
         (true, Some(Now { ended: Some(exit), elapsed_ms, last_line })) => {
             let exit = exit.map_or_else(|| "exit unknown".to_owned(), |exit| exit.to_string());
@@ -161,7 +163,7 @@ fn row(record: &JobRecord, now: Option<&BTreeMap<JobId, Now>>) -> [String; 7] {
         (false, _) => match record.end() {
             Some(end) => {
                 let exit = end.exit.map_or_else(|| "exit unknown".to_owned(), |exit| exit.to_string());
-                (exit, duration_words(end.duration_ms), "")
+                (exit, duration_words(end.duration_ms), why.as_str())
             }
             None => (record.fate_words(), String::new(), ""),
         },

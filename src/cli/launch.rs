@@ -22,6 +22,7 @@ use crate::journal::{
 };
 use crate::model::{self, Fallback, Model};
 use crate::notify::NotifyPlan;
+use crate::recovery::{Classifier, Signatures};
 use crate::report::Closing;
 use crate::sandbox::{BoxSpec, Network, left_token};
 use crate::telemetry::{Redactor, Spans};
@@ -57,6 +58,8 @@ pub(super) struct Prepared {
     left_out: Vec<String>,
     /// How a person is told of what needs them.
     notify: NotifyPlan,
+    /// Knows failures by what they say.
+    classifier: Arc<Classifier>,
     /// What earlier runs have learned.
     lessons: OpenedLessons,
 }
@@ -99,8 +102,23 @@ pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<
         .map_err(|error| Failure::new(ExitReason::Internal, "cannot begin the transcript").because_of(&error))?;
     let (wish, backends) = wish(&spec, &run, settings, &store, &clock, place);
     let (notify, lessons) = (settings.notify.clone(), lessons(settings, &store));
+    let classifier = Arc::clone(&settings.classifier);
     let again = None;
-    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out, notify, lessons })
+    Ok(Prepared {
+        spec,
+        run,
+        clock,
+        recorder,
+        redactor,
+        model,
+        wish,
+        backends,
+        again,
+        left_out,
+        notify,
+        classifier,
+        lessons,
+    })
 }
 
 /// The box that is wanted.
@@ -193,7 +211,22 @@ pub(super) fn prepare_again(
     wish.spec.token = left_token(run.path()).unwrap_or(wish.spec.token);
     let again = Some(Again { resume, asks });
     let (notify, lessons, left_out) = (settings.notify.clone(), lessons(settings, &store), Vec::new());
-    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out, notify, lessons })
+    let classifier = Arc::clone(&settings.classifier);
+    Ok(Prepared {
+        spec,
+        run,
+        clock,
+        recorder,
+        redactor,
+        model,
+        wish,
+        backends,
+        again,
+        left_out,
+        notify,
+        classifier,
+        lessons,
+    })
 }
 
 /// What earlier runs have learned; nothing where that is switched off.
@@ -256,7 +289,23 @@ impl Prepared {
     /// When it can't be recorded, or can't go on.
     pub(super) async fn begin(self, observer: Box<dyn Observer>, person: Box<dyn Person>) -> Result<Begun, Failure> {
         gc::at_start(RunStore::new(&self.wish.spec.state_dir));
-        let Self { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out, lessons, .. } = self;
+        // The first failure does not wait for it; without the thread it does.
+        drop(std::thread::Builder::new().name("signatures".to_owned()).spawn(Signatures::prepare));
+        let Self {
+            spec,
+            run,
+            clock,
+            recorder,
+            redactor,
+            model,
+            wish,
+            backends,
+            again,
+            left_out,
+            lessons,
+            classifier,
+            ..
+        } = self;
         let OpenedLessons { lessons, notice } = lessons;
         let parts = Parts {
             clock,
@@ -271,6 +320,7 @@ impl Prepared {
             // Without it the run is as good; `agent send` says that nothing would read a message.
             inbox: Inbox::open(run.path()).ok(),
             lessons,
+            classifier,
         };
         let mut driver = match again {
             None => {

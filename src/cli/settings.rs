@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{BoxArgs, ModelArgs, NotifyArgs, PolicyArgs, ProofArgs, WorkspaceArg};
@@ -11,6 +12,7 @@ use crate::domain::{Budget, Check, CheckpointRules, ExitReason, Rules, RunMode, 
 use crate::model::{Fallback, ModelChoice, Patience, SCRIPT_PREFIX, Wire, key_variable};
 use crate::notify::{Channel, Ground, NotifyPlan};
 use crate::policy;
+use crate::recovery::{Classifier, SignatureRow, Signatures, check_pattern};
 use crate::sandbox::choose::Wanted;
 use crate::sandbox::{Limits, Network};
 use crate::telemetry::Secret;
@@ -96,6 +98,8 @@ pub(super) struct Settings {
     pub(super) lessons: bool,
     /// How a person is told of what needs them.
     pub(super) notify: NotifyPlan,
+    /// Knows failures by what they say.
+    pub(super) classifier: Arc<Classifier>,
     /// What it may do unasked.
     pub(super) rules: Rules,
     /// The checks that the configuration names.
@@ -161,6 +165,7 @@ impl Settings {
             checkpoints: checkpoint_rules(&config, sandbox_flags.before_checkpoint.clone()),
             lessons: config.lessons.value,
             notify: notify_plan(&config, place)?,
+            classifier: Arc::new(classifier(&config)?),
             rules,
             checks: config.checks.value,
             check_timeout_s: config.check_timeout_s.value,
@@ -211,6 +216,30 @@ fn fallbacks(config: &Config) -> Result<Vec<Fallback>, Failure> {
         })
     };
     config.fallbacks.value.iter().map(read).collect()
+}
+
+/// What failures say of themselves: as the configuration knows it, before what comes with the program.
+fn classifier(config: &Config) -> Result<Classifier, Failure> {
+    let no_sense = |what: String, why: String| Failure::new(ExitReason::Usage, what).because(why);
+    if config.signatures.is_empty() {
+        return Ok(Classifier::builtin());
+    }
+    for pattern in config.signatures.iter().flat_map(|own| own.patterns.iter().chain(&own.command)) {
+        check_pattern(&pattern.text).map_err(|error| {
+            no_sense(format!("{}: a signature has no pattern there", pattern.place), error.to_string())
+                .hint("write it as a regular expression of https://docs.rs/regex, in single quotes")
+        })?;
+    }
+    let row = |own: &config::OwnSignature| SignatureRow {
+        class: own.class,
+        patterns: own.patterns.iter().map(|pattern| pattern.text.clone()).collect(),
+        command: own.command.as_ref().map(|pattern| pattern.text.clone()),
+        exit: own.exit.iter().copied().collect(),
+    };
+    let rows: Vec<SignatureRow> = config.signatures.iter().map(row).collect();
+    let own = Signatures::of(&rows)
+        .map_err(|error| no_sense("the signatures make no sense".to_owned(), error.to_string()))?;
+    Ok(Classifier::with(own))
 }
 
 /// How a person is told. `none` takes back what was said before it.

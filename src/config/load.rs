@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::Project;
 use super::rules::{self, RawRule};
+use super::signatures::{self, OwnSignature};
 use super::{Config, Key, Origin, OutputFormat, SandboxChoice, Setting, Value, WireChoice};
 use crate::domain::{ActMode, Check, OnSilence, Permit, Silence, most_alike};
 
@@ -75,6 +76,14 @@ pub enum ConfigError {
         /// What would be right.
         right: &'static str,
     },
+    /// A `[[signature]]` table makes no sense.
+    #[error("{place}: {why}")]
+    Signature {
+        /// File and line.
+        place: String,
+        /// What is wrong.
+        why: String,
+    },
     /// A check makes no sense.
     #[error("{place}: check {nth}: {why}")]
     Check {
@@ -95,6 +104,8 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     let mut layers = Layers::default();
     for path in [&sources.system, &sources.user].into_iter().flatten() {
         let Some(said) = File::read(path)?.map(|file| file.said(&Key::ALL)).transpose()? else { continue };
+        // Whoever speaks later is heard first.
+        layers.signatures.splice(0..0, said.signatures);
         for (key, value) in said.settings {
             layers.set(key, value, Origin::File(path.clone()));
         }
@@ -103,6 +114,7 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     if let Some(path) = &sources.project
         && let Some(said) = File::read(path)?.map(|file| file.said(&Key::ALL)).transpose()?
     {
+        layers.narrow_signatures(said.signatures);
         for (key, value) in said.settings {
             layers.narrow(key, value, path);
         }
@@ -132,10 +144,25 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
 struct Layers {
     settings: BTreeMap<Key, Setting<Value>>,
     rules: Vec<RawRule>,
+    signatures: Vec<OwnSignature>,
     warnings: Vec<String>,
 }
 
 impl Layers {
+    /// Takes a project's signatures, but for those by which a failed command would be run again.
+    fn narrow_signatures(&mut self, own: Vec<OwnSignature>) {
+        for signature in own {
+            if !signature.class.may_pass() {
+                self.signatures.push(signature);
+                continue;
+            }
+            let place = signature.patterns.first().map(|pattern| format!(" in {}", pattern.place)).unwrap_or_default();
+            let class = signature.class;
+            self.warnings
+                .push(format!("a signature of `{class}`{place} is left out: by a project's word nothing is run again"));
+        }
+    }
+
     fn set(&mut self, key: Key, value: Value, origin: Origin) {
         self.settings.insert(key, Setting { value, origin });
     }
@@ -236,6 +263,7 @@ impl Layers {
             notify: or(self.take(Key::Notify, list), Vec::new()),
             remind_after_s: or(self.take(Key::RemindAfter, count), DEFAULT_REMIND_AFTER_S),
             output_format: or(self.take(Key::OutputFormat, output_format), OutputFormat::Text),
+            signatures: self.signatures,
             warnings: self.warnings,
         }
     }
@@ -313,6 +341,7 @@ pub(super) struct File {
 struct Said {
     settings: Vec<(Key, Value)>,
     rules: Vec<RawRule>,
+    signatures: Vec<OwnSignature>,
 }
 
 impl File {
@@ -358,12 +387,17 @@ impl File {
             line: error.span().map_or(1, |span| self.line_and_column(span.start).0),
             message: error.message().to_owned(),
         })?;
-        let mut said = Said { settings: Vec::new(), rules: Vec::new() };
+        let mut said = Said { settings: Vec::new(), rules: Vec::new(), signatures: Vec::new() };
         for (name, value) in table.get_ref() {
             let at = name.span().start;
             let name: &str = name.get_ref();
             if name == rules::KEY {
                 said.rules = rules::read(self, value)?;
+                continue;
+            }
+            // A file of rules alone has none.
+            if name == signatures::KEY && !keys.is_empty() {
+                said.signatures = signatures::read(self, &self.text)?;
                 continue;
             }
             let known = || keys.iter().copied().map(Key::name).chain([rules::KEY]);

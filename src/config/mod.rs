@@ -7,6 +7,7 @@ mod checks;
 mod keys;
 mod load;
 mod rules;
+mod signatures;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::domain::{ActMode, Rule, Silence};
 
 pub use keys::{Key, OutputFormat, SandboxChoice, Value, WireChoice, parse_duration, parse_size};
 pub use load::{ConfigError, Sources, load};
+pub use signatures::{OwnSignature, Placed};
 
 /// Where a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +127,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// What standard output gets.
     pub output_format: Setting<OutputFormat>,
+    /// What failures say of themselves, as users know it: the first that fits decides.
+    pub signatures: Vec<OwnSignature>,
     /// What was left out and why, in words.
     pub warnings: Vec<String>,
 }

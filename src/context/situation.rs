@@ -224,6 +224,7 @@ mod tests {
             cpu_ms: None,
             memory_peak_bytes: None,
             note: None,
+            failure: None,
         };
         Event::JobEnded { job: JobId(id), end }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::words::{duration_words, size_words};
-use super::{Exit, JobId, SessionName};
+use super::{Exit, Failure, JobId, SessionName};
 
 /// A command that outlived its call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,6 +105,9 @@ pub struct JobEnd {
     /// What else is to be known, such as that the session has another shell now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What it comes from, where it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Box<Failure>>,
 }
 
 /// Something noticed about a job that runs.

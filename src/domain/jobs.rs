@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use super::words::{duration_words, seconds_words};
-use super::{Entry, Event, Finding, Job, JobEnd, JobId};
+use super::{Entry, Event, FailureClass, Finding, Job, JobEnd, JobId};
 
 /// The fold. What makes no sense in a transcript, such as the end of a job that never began, changes nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -170,10 +170,14 @@ impl JobRecord {
 }
 
 impl JobEnd {
-    /// The exit and the time in words: `exit 1 after 2 min 03 s`.
+    /// The exit and the time in words, and what it comes from where that is known: `exit 1 after 2 min 03 s (oom: …)`.
     pub fn words(&self) -> String {
         let exit = self.exit.map_or_else(|| "ended, exit unknown,".to_owned(), |exit| exit.to_string());
-        format!("{exit} after {}", duration_words(self.duration_ms))
+        let words = format!("{exit} after {}", duration_words(self.duration_ms));
+        match self.failure.as_deref().filter(|failure| failure.class != FailureClass::Unknown) {
+            Some(failure) => format!("{words} ({}: {})", failure.class, failure.evidence),
+            None => words,
+        }
     }
 }
 
@@ -205,6 +209,7 @@ mod tests {
             cpu_ms: None,
             memory_peak_bytes: None,
             note: None,
+            failure: None,
         }
     }
 

@@ -16,7 +16,7 @@ use super::facts::{
 };
 use super::line::{Connector, Ends, Line, Mended};
 use super::protocol::{Frozen, LogSize, PtyOpened, Request, Thawed, Welcome};
-use super::sight::{Actor, BoxVitals, ClosedSession, Condition, Foreground, Met, Signalled, Stop, Tried};
+use super::sight::{Actor, BoxVitals, ClosedSession, Condition, DiskRoom, Foreground, Met, Signalled, Stop, Tried};
 use crate::domain::{FileHash, SessionName};
 
 /// A connection to a guest. Clones share it; it closes when the last one is gone. Dropping the future of any call
@@ -193,6 +193,14 @@ impl Client {
     /// Only those of the channel.
     pub async fn vitals(&self) -> Result<BoxVitals, GuestError> {
         self.ask(Request::Vitals, b"").await
+    }
+
+    /// How much room the disks of the workspace and of temporary files have.
+    ///
+    /// # Errors
+    /// [`GuestError::Refused`] by a guest of an earlier version.
+    pub async fn rooms(&self) -> Result<Vec<DiskRoom>, GuestError> {
+        self.ask(Request::Rooms, b"").await
     }
 
     /// Waits until a condition is met; for ever if it never is.

@@ -233,6 +233,7 @@ impl Host {
             Request::PtyResize { pty, size } => {
                 plain(self.pty(pty, |open| open.pty.resize(size))?.map_err(|error| refusal_of(&error, "the terminal")))
             }
+            Request::Rooms => plain(Ok(vitals::rooms(boss))),
             Request::Thaw { hold } => plain(Ok(boss.freezer.thaw(hold))),
             Request::Stat { path } => plain(files::stat(&path)),
             Request::ReadFile { path, offset, len } => {

@@ -144,6 +144,8 @@ pub(super) enum Request {
     },
     /// What the box uses. Answer: [`super::BoxVitals`].
     Vitals,
+    /// How much room the disks of the workspace and of temporary files have. Answer: a list of [`super::DiskRoom`].
+    Rooms,
     /// Answers when a condition is met: [`super::Met`].
     Await(Condition),
     /// How a condition stands, by one look. Answer: [`super::Tried`].
@@ -274,6 +276,7 @@ impl Request {
             | Self::Sessions
             | Self::Foreground { .. }
             | Self::Vitals
+            | Self::Rooms
             | Self::Await(_)
             | Self::Try(_)
             | Self::Resize { .. }
@@ -322,6 +325,7 @@ impl Request {
             | Self::Sessions
             | Self::Foreground { .. }
             | Self::Vitals
+            | Self::Rooms
             | Self::Await(_)
             | Self::Try(_)
             | Self::Resize { .. }

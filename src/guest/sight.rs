@@ -100,6 +100,12 @@ pub struct DiskRoom {
     pub free_bytes: u64,
     /// Its size.
     pub size_bytes: u64,
+    /// Inodes that are left for an ordinary user.
+    #[serde(default)]
+    pub free_inodes: u64,
+    /// Inodes that it has; 0 where it does not count them.
+    #[serde(default)]
+    pub inodes: u64,
 }
 
 /// A GPU at a moment.

@@ -19,15 +19,20 @@ pub(super) async fn vitals(boss: &Supervisor) -> BoxVitals {
     let memory = Group::of("memory", &processes).and_then(|group| group.memory());
     let (memory_bytes, memory_limit_bytes) =
         memory.unwrap_or_else(|| (processes.iter().map(|process| process.memory_bytes).sum(), None));
-    let tmp = boss.setup.base_env.get("TMPDIR").map_or(Path::new("/tmp"), |dir| Path::new(dir));
     BoxVitals {
         cpu_ms: cpu_of(&processes),
         memory_bytes,
         memory_limit_bytes,
         processes: u32::try_from(processes.iter().filter(|process| process.state != 'Z').count()).unwrap_or(u32::MAX),
-        disks: disks(&[&boss.setup.cwd, tmp]),
+        disks: rooms(boss),
         gpus: gpu::gpus(boss).await,
     }
+}
+
+/// The room on the disks of the workspace and of temporary files.
+pub(super) fn rooms(boss: &Supervisor) -> Vec<DiskRoom> {
+    let tmp = boss.setup.base_env.get("TMPDIR").map_or(Path::new("/tmp"), |dir| Path::new(dir));
+    disks(&[&boss.setup.cwd, tmp])
 }
 
 /// Processor time of all processes of the box so far.
@@ -132,6 +137,8 @@ fn disks(paths: &[&Path]) -> Vec<DiskRoom> {
                 path: path.to_string_lossy().into_owned(),
                 free_bytes: room.f_bavail * room.f_frsize,
                 size_bytes: room.f_blocks * room.f_frsize,
+                free_inodes: room.f_favail,
+                inodes: room.f_files,
             });
         }
     }

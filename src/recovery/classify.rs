@@ -17,8 +17,8 @@ const LAST_BYTES: usize = 64 << 10;
 /// Characters of a line that is named as evidence.
 const NAMED: usize = 200;
 
-static BUILTIN: LazyLock<Classifier> =
-    LazyLock::new(|| Classifier::parse(include_str!("signatures.toml")).expect("the table is held by a test"));
+static BUILTIN: LazyLock<Signatures> =
+    LazyLock::new(|| Signatures::parse(include_str!("signatures.toml")).expect("the table is held by a test"));
 
 /// What is known of a command that ended.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +33,34 @@ pub struct Evidence<'a> {
     pub oom_kills: u64,
     /// Processes that a limit has kept from being made meanwhile.
     pub forks_denied: u64,
+    /// A disk of the box that has no room.
+    pub full: Option<Full<'a>>,
+}
+
+/// A disk without room.
+#[derive(Debug, Clone, Copy)]
+pub struct Full<'a> {
+    /// A path on it.
+    pub path: &'a str,
+    /// Whether it has no inodes; else it has no bytes.
+    pub of_inodes: bool,
+    /// Whether it had room when the command began.
+    pub meanwhile: bool,
+}
+
+impl Full<'_> {
+    fn words(&self) -> String {
+        let what = if self.of_inodes { "inodes are" } else { "room is" };
+        format!("no {what} left on the disk of {}", self.path)
+    }
+}
+
+/// Checks that a text is a pattern.
+///
+/// # Errors
+/// [`SignatureError`] that says why it is none.
+pub fn check_pattern(pattern: &str) -> Result<(), SignatureError> {
+    regex(pattern).map(drop)
 }
 
 /// Signatures are no table of such.
@@ -40,9 +68,15 @@ pub struct Evidence<'a> {
 #[error("{0}")]
 pub struct SignatureError(String);
 
-/// What failures say of themselves, as a table.
-#[derive(Debug)]
+/// Knows what a failure comes from: by a table that comes with the program, and by others that are tried before it.
+#[derive(Debug, Default)]
 pub struct Classifier {
+    own: Option<Signatures>,
+}
+
+/// What failures say of themselves, as a table: the first row that fits decides.
+#[derive(Debug)]
+pub struct Signatures {
     signatures: Vec<Signature>,
     /// All patterns in order, to be tried in one pass.
     all: RegexSet,
@@ -53,17 +87,23 @@ pub struct Classifier {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
-    signature: Vec<Row>,
+    signature: Vec<SignatureRow>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A row of such a table.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
-    class: FailureClass,
-    patterns: Vec<String>,
-    command: Option<String>,
+pub struct SignatureRow {
+    /// What the failure comes from.
+    pub class: FailureClass,
+    /// Regular expressions, one of which is found in the last lines of the output; case does not matter.
+    pub patterns: Vec<String>,
+    /// One that is found in the command, where the output alone would say too little.
     #[serde(default)]
-    exit: BTreeSet<i32>,
+    pub command: Option<String>,
+    /// The exit codes with which it counts; any where there are none.
+    #[serde(default)]
+    pub exit: BTreeSet<i32>,
 }
 
 #[derive(Debug)]
@@ -76,7 +116,7 @@ struct Signature {
 }
 
 impl Signature {
-    fn read(row: &Row) -> Result<Self, SignatureError> {
+    fn read(row: &SignatureRow) -> Result<Self, SignatureError> {
         Ok(Self {
             class: row.class,
             patterns: row.patterns.clone(),
@@ -94,31 +134,61 @@ impl Signature {
     }
 }
 
-impl Classifier {
-    /// The table that comes with the program.
-    pub fn builtin() -> &'static Self {
-        &BUILTIN
-    }
-
+impl Signatures {
     /// Reads a table in TOML.
     ///
     /// # Errors
     /// [`SignatureError`] with the place of what is wrong.
     pub fn parse(text: &str) -> Result<Self, SignatureError> {
         let table: Table = toml::from_str(text).map_err(|error| SignatureError(error.to_string()))?;
-        let signatures: Vec<Signature> = table.signature.iter().map(Signature::read).collect::<Result<_, _>>()?;
-        let patterns = table.signature.iter().flat_map(|row| &row.patterns);
+        Self::of(&table.signature)
+    }
+
+    /// Makes a table of its rows.
+    ///
+    /// # Errors
+    /// [`SignatureError`] for a pattern that is none.
+    pub fn of(rows: &[SignatureRow]) -> Result<Self, SignatureError> {
+        let signatures: Vec<Signature> = rows.iter().map(Signature::read).collect::<Result<_, _>>()?;
+        let patterns = rows.iter().flat_map(|row| &row.patterns);
         let all = RegexSetBuilder::new(patterns).multi_line(true).case_insensitive(true).build();
         let all = all.map_err(|error| SignatureError(error.to_string()))?;
-        let owner = |(at, row): (usize, &Row)| std::iter::repeat_n(at, row.patterns.len());
-        let owners = table.signature.iter().enumerate().flat_map(owner).collect();
+        let owner = |(at, row): (usize, &SignatureRow)| std::iter::repeat_n(at, row.patterns.len());
+        let owners = rows.iter().enumerate().flat_map(owner).collect();
         Ok(Self { signatures, all, owners })
+    }
+
+    /// Makes the table that comes with the program, which takes a moment the first time: nobody has to wait for it later.
+    pub fn prepare() {
+        LazyLock::force(&BUILTIN);
+    }
+
+    fn find(&self, evidence: &Evidence<'_>, output: &str) -> Option<(FailureClass, String)> {
+        let found: BTreeSet<usize> = self.all.matches(output).iter().map(|at| self.owners[at]).collect();
+        let signature = found.into_iter().map(|at| &self.signatures[at]).find(|signature| signature.fits(evidence))?;
+        // The last line that says so: what came before it may have been got over.
+        let last = |pattern: &String| Some(regex(pattern).ok()?.find_iter(output).last()?.start());
+        let at = signature.patterns.iter().filter_map(last).max()?;
+        Some((signature.class, line_at(output, at)))
+    }
+}
+
+impl Classifier {
+    /// Knows what comes with the program.
+    pub fn builtin() -> Self {
+        Self::default()
+    }
+
+    /// Tries these before what comes with the program.
+    pub fn with(own: Signatures) -> Self {
+        Self { own: Some(own) }
     }
 
     /// What kind of failure it was; None for what has not failed.
     pub fn classify(&self, evidence: &Evidence<'_>) -> Option<Failure> {
         let has_failed = evidence.exit.is_none_or(|exit| !exit.is_success());
-        if !has_failed && evidence.oom_kills == 0 {
+        let ran_full = evidence.full.is_some_and(|full| full.meanwhile);
+        if !has_failed && evidence.oom_kills == 0 && !ran_full {
             return None;
         }
         let output = last_lines(evidence.output);
@@ -126,18 +196,15 @@ impl Classifier {
             .or_else(|| by_exit(evidence))
             .or_else(|| self.by_words(evidence, output))
             .or_else(|| by_signal(evidence))
+            .or_else(|| evidence.full.map(|full| (FailureClass::DiskFull, full.words())))
             .unwrap_or_else(|| (FailureClass::Unknown, last_words(output)));
         let fingerprint = fingerprint(class, evidence.command, &words);
         Some(Failure { class, evidence: words, fingerprint })
     }
 
     fn by_words(&self, evidence: &Evidence<'_>, output: &str) -> Option<(FailureClass, String)> {
-        let found: BTreeSet<usize> = self.all.matches(output).iter().map(|at| self.owners[at]).collect();
-        let signature = found.into_iter().map(|at| &self.signatures[at]).find(|signature| signature.fits(evidence))?;
-        // The last line that says so: what came before it may have been got over.
-        let last = |pattern: &String| Some(regex(pattern).ok()?.find_iter(output).last()?.start());
-        let at = signature.patterns.iter().filter_map(last).max()?;
-        Some((signature.class, line_at(output, at)))
+        let own = self.own.as_ref().and_then(|own| own.find(evidence, output));
+        own.or_else(|| BUILTIN.find(evidence, output))
     }
 }
 
@@ -149,9 +216,10 @@ fn regex(pattern: &str) -> Result<Regex, SignatureError> {
 /// What the box counted can't be hidden by an exit code of 0.
 fn by_counters(evidence: &Evidence<'_>) -> Option<(FailureClass, String)> {
     let processes = |count: u64| if count == 1 { "1 process".to_owned() } else { format!("{count} processes") };
+    let ran_full = || evidence.full.filter(|full| full.meanwhile).map(|full| (FailureClass::DiskFull, full.words()));
     match (evidence.oom_kills, evidence.forks_denied) {
-        (0, 0) => None,
-        (0, denied) if evidence.exit.is_some_and(Exit::is_success) || denied == 0 => None,
+        (0, 0) => ran_full(),
+        (0, _) if evidence.exit.is_some_and(Exit::is_success) => ran_full(),
         (0, denied) => {
             Some((FailureClass::ResourceLimit, format!("the box's limit of processes denied {}", processes(denied))))
         }
@@ -250,6 +318,20 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_ran_full_meanwhile_is_a_failure_whatever_the_exit_code_and_one_that_was_full_explains_silence() {
+        let full = |exit, output, meanwhile| {
+            let full = Some(Full { path: "/tmp", of_inodes: true, meanwhile });
+            let evidence = Evidence { command: "x", exit: Some(Exit::Code(exit)), output, full, ..Evidence::default() };
+            Classifier::builtin().classify(&evidence).map(|failure| (failure.class, failure.evidence))
+        };
+        let words = || "no inodes are left on the disk of /tmp".to_owned();
+        assert_eq!(full(0, "fine", true), Some((FailureClass::DiskFull, words())));
+        assert_eq!(full(0, "fine", false), None);
+        assert_eq!(full(1, "", false), Some((FailureClass::DiskFull, words())));
+        assert_eq!(full(1, "curl: Connection refused", false).unwrap().0, FailureClass::Network);
+    }
+
+    #[test]
     fn what_succeeded_is_no_failure_and_what_says_nothing_is_unknown() {
         let fine = Evidence { exit: Some(Exit::Code(0)), output: "error: none", ..Evidence::default() };
         assert_eq!(Classifier::builtin().classify(&fine), None);
@@ -276,10 +358,29 @@ mod tests {
     }
 
     #[test]
+    fn own_signatures_are_tried_before_those_that_come_with_the_program() {
+        let rows = [SignatureRow {
+            class: FailureClass::Quota,
+            patterns: vec!["no more builds today".to_owned(), "Connection refused".to_owned()],
+            command: Some("^make".to_owned()),
+            exit: BTreeSet::new(),
+        }];
+        let classifier = Classifier::with(Signatures::of(&rows).unwrap());
+        let class = |command, output| {
+            let evidence = Evidence { command, exit: Some(Exit::Code(1)), output, ..Evidence::default() };
+            classifier.classify(&evidence).unwrap().class
+        };
+        assert_eq!(class("make all", "No more builds today."), FailureClass::Quota);
+        assert_eq!(class("make all", "Connection refused"), FailureClass::Quota);
+        assert_eq!(class("curl x", "Connection refused"), FailureClass::Network);
+        assert_eq!(class("make all", "No space left on device"), FailureClass::DiskFull);
+    }
+
+    #[test]
     fn a_table_with_a_mistake_is_refused_with_its_place() {
-        let wrong = Classifier::parse("[[signature]]\nclass = \"netwrok\"\npatterns = []\n").unwrap_err().to_string();
+        let wrong = Signatures::parse("[[signature]]\nclass = \"netwrok\"\npatterns = []\n").unwrap_err().to_string();
         assert!(wrong.contains("line 2") && wrong.contains("netwrok"), "{wrong}");
-        let wrong = Classifier::parse("[[signature]]\nclass = \"network\"\npatterns = ['(']\n").unwrap_err();
+        let wrong = Signatures::parse("[[signature]]\nclass = \"network\"\npatterns = ['(']\n").unwrap_err();
         assert!(wrong.to_string().contains("unclosed group"), "{wrong}");
     }
 }

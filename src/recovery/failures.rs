@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::domain::{Entry, Event, Failure, FailureClass, Outcome, ToolCall};
+use crate::domain::{Entry, Event, Failure, FailureClass, JobEnd, Outcome, ToolCall};
 
 /// What begins the line in which a result tells of its failure.
 pub(super) const LABEL: &str = "[failure: ";
@@ -50,6 +50,9 @@ impl Failures {
                 if seen.steps.len() > MOST_NAMED {
                     seen.steps.pop_front();
                 }
+            }
+            Event::JobEnded { end: JobEnd { failure: Some(failure), .. }, .. } => {
+                self.seen.entry(failure.fingerprint.clone()).or_default().times += 1;
             }
             _ => {}
         }

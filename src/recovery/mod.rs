@@ -11,7 +11,7 @@ mod ladder;
 mod told_time;
 
 pub use circles::{Circle, Circles};
-pub use classify::{Classifier, Evidence, SignatureError};
+pub use classify::{Classifier, Evidence, Full, SignatureError, SignatureRow, Signatures, check_pattern};
 pub use confidence::{Grounds, confidence};
 pub use decisions::{Decisions, Judged};
 pub use failures::{Failures, NOTE};

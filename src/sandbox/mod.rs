@@ -111,6 +111,8 @@ pub struct SandboxError {
 pub struct Counters {
     /// Processes killed for want of memory.
     pub oom_kills: Option<u64>,
+    /// Processes that the limit of processes has kept from being made.
+    pub forks_denied: Option<u64>,
     /// Memory in use.
     pub memory_bytes: Option<u64>,
     /// Processes and threads.

@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use futures_util::FutureExt as _;
+
 use crate::domain::{BoxFacts, Event, NoticeKind, Outcome, Progress, Status};
 use crate::guest::{GuestError, RefusalKind};
 use crate::sandbox::{Counters, Sandbox, SandboxError};
 use crate::terminal::{Terminal, TerminalError};
 
-use super::{Action, Attention, Left, artifact, container, edit_file, read_file, shell, tmux, wait, write_file};
+use super::{
+    Action, Attention, Counted, Left, artifact, container, edit_file, read_file, shell, tmux, wait, write_file,
+};
 
 /// The box failed: nothing more can be done in it.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +105,18 @@ impl Workbench {
     pub async fn grow_memory(&self, bytes: u64) -> Result<(), String> {
         let grown = self.sandbox.grow_memory(bytes).await;
         grown.map_err(|error| error.because.map_or(error.what.clone(), |because| format!("{}: {because}", error.what)))
+    }
+
+    /// What the box has counted so far, and which of its disks have no room.
+    pub async fn counted(&self) -> Counted {
+        let (counters, rooms) = tokio::join!(self.sandbox.counters(), self.sandbox.guest().rooms());
+        // A guest of an earlier version can't tell.
+        Counted::of(counters, &rooms.unwrap_or_default())
+    }
+
+    /// What the box has counted so far, where that can be told without waiting; nothing of its disks.
+    pub fn counted_now(&self) -> Counted {
+        Counted::of(self.sandbox.counters().now_or_never().unwrap_or_default(), &[])
     }
 
     /// The sessions of the box.

@@ -134,7 +134,7 @@ async fn fail(sandbox: &dyn Sandbox, url: &str, number: usize, case: Case) -> Ca
     let (exit, output) = run_in(sandbox.guest(), &format!("{place}{}", case.run)).await;
     let after = sandbox.counters().await.oom_kills.unwrap_or(0);
     let oom_kills = if case.is_greedy() { after - before } else { 0 };
-    let evidence = Evidence { command: &case.run, exit, output: &output, oom_kills, forks_denied: 0 };
+    let evidence = Evidence { command: &case.run, exit, output: &output, oom_kills, forks_denied: 0, full: None };
     let failure = Classifier::builtin().classify(&evidence);
     Came { case, exit, output, taken_for: failure.map(|failure| (failure.class, failure.evidence)) }
 }

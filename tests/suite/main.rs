@@ -19,6 +19,7 @@ mod diff;
 mod docker_runs;
 mod engine_cut;
 mod engines;
+mod evidence;
 mod failures;
 mod fallbacks;
 mod flood;

@@ -122,6 +122,7 @@ impl Run {
             person: Box::new(Silent),
             inbox: Inbox::open(dir.path()).ok(),
             lessons: Lessons::off(),
+            classifier: Arc::default(),
         };
         let asked = story::spec(bench.run().as_str());
         let workspace = bench.workspace().display().to_string();

@@ -220,6 +220,7 @@ fn life_of_the_job() -> Vec<Event> {
         cpu_ms: Some(40_000),
         memory_peak_bytes: Some(80 << 20),
         note: None,
+        failure: None,
     };
     let wait = WaitRecord {
         call_id: "call_3".into(),

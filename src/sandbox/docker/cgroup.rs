@@ -43,16 +43,18 @@ impl Cgroup {
     /// The counters as they are now; what can't be read is left out.
     pub(super) fn counters(&self) -> Counters {
         let number = |dir: &Path, name: &str| fs::read_to_string(dir.join(name)).ok()?.trim().parse().ok();
-        let kills = |dir: &Path, name: &str| {
+        let keyed = |dir: &Path, name: &str, key: &str| {
             let text = fs::read_to_string(dir.join(name)).ok()?;
-            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+            text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
         };
+        let kills = |dir: &Path, name: &str| keyed(dir, name, "oom_kill ");
         let (oom_kills, memory_bytes) = match &self.memory {
             Controller::V1(dir) => (kills(dir, "memory.oom_control"), number(dir, "memory.usage_in_bytes")),
             Controller::V2(dir) => (kills(dir, "memory.events"), number(dir, "memory.current")),
         };
         let (Controller::V1(pids) | Controller::V2(pids)) = &self.pids;
-        Counters { oom_kills, memory_bytes, pids: number(pids, "pids.current") }
+        let forks_denied = keyed(pids, "pids.events", "max ");
+        Counters { oom_kills, forks_denied, memory_bytes, pids: number(pids, "pids.current") }
     }
 }
 
@@ -77,8 +79,12 @@ mod tests {
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         write("memory.events", "low 0\noom 1\noom_kill 2\n");
         write("memory.current", "4096\n");
+        write("pids.events", "max 3\n");
         let at = Controller::V2(dir.path().to_owned());
         let counters = Cgroup { memory: at.clone(), pids: at }.counters();
-        assert_eq!(counters, Counters { oom_kills: Some(2), memory_bytes: Some(4096), pids: None });
+        assert_eq!(
+            counters,
+            Counters { oom_kills: Some(2), forks_denied: Some(3), memory_bytes: Some(4096), pids: None }
+        );
     }
 }

@@ -185,7 +185,12 @@ impl Cgroups {
         let kills = |text: String| {
             text.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|count| count.trim().parse().ok())
         };
+        let denied = |path: &PathBuf| {
+            let text = fs::read_to_string(path.with_file_name("pids.events")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("max ")?.trim().parse().ok())
+        };
         Counters {
+            forks_denied: self.pids_current.as_ref().and_then(denied),
             oom_kills: self.oom_events.as_ref().and_then(|path| fs::read_to_string(path).ok()).and_then(kills),
             memory_bytes: number(&self.memory_usage),
             pids: number(&self.pids_current),

@@ -67,6 +67,8 @@ pub(super) struct Entry {
     pub(super) memory_peak: Option<u64>,
     /// How it ended.
     pub(super) end: Option<JobEnd>,
+    /// The last lines that it printed, where it has failed.
+    pub(super) last_lines: String,
     /// Its probe.
     pub(super) ready: Option<ReadyState>,
     /// What was noticed.
@@ -106,6 +108,7 @@ impl Entry {
             cpu: None,
             memory_peak: None,
             end: None,
+            last_lines: String::new(),
             ready,
             findings: Vec::new(),
             untold: Vec::new(),

@@ -174,6 +174,11 @@ impl Board {
         self.inner.shared.news.drain()
     }
 
+    /// The last lines that a job which has failed printed; empty for any other.
+    pub fn last_lines(&self, job: JobId) -> String {
+        lock(&self.inner.shared.jobs).get(&job).map(|entry| entry.last_lines.clone()).unwrap_or_default()
+    }
+
     /// Waits until the end of a job is among the [news](Board::news); at once for one that is not known.
     pub async fn ended(&self, job: JobId) {
         let mut changes = self.changes();

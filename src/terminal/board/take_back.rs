@@ -81,6 +81,7 @@ fn end(record: &JobRecord) -> Option<JobEnd> {
             cpu_ms: None,
             memory_peak_bytes: None,
             note: Some("it ended with its box".to_owned()),
+            failure: None,
         }),
     }
 }

@@ -144,7 +144,7 @@ mod tests {
         let sample = |cpu_ms, memory_bytes, free_bytes, busy_percent| BoxVitals {
             cpu_ms,
             memory_bytes,
-            disks: vec![DiskRoom { path: "/work".to_owned(), free_bytes, size_bytes: 100 }],
+            disks: vec![DiskRoom { path: "/work".to_owned(), free_bytes, size_bytes: 100, free_inodes: 9, inodes: 9 }],
             gpus: vec![Gpu { name: "G".to_owned(), busy_percent, memory_bytes, memory_size_bytes: 99 }],
             ..BoxVitals::default()
         };

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::{Entry, Shared, lock};
 use crate::domain::{Event, Finding, Job, JobEnd};
 use crate::guest::{Client, CommandState, GuestError, Phase};
-use crate::terminal::TerminalError;
 use crate::terminal::lines::{Line, LineReader};
 use crate::terminal::monitor::{Monitor, Work};
 use crate::terminal::prompt;
+use crate::terminal::{TermSize, TerminalError, render};
 
 /// Output is looked at this often at most.
 const PACE: Duration = Duration::from_millis(300);
@@ -18,6 +18,9 @@ const PACE: Duration = Duration::from_millis(300);
 /// Most bytes that are looked at of what came since the last look; what came before them is skipped. A flood must not
 /// take the time that whoever waits for another session needs.
 const MOST: u64 = 128 << 10;
+
+/// Most bytes that are looked at of the end of what a job has printed that failed.
+const LAST: u64 = 16 << 10;
 
 /// What is said of a job that went with its box.
 const LOST: &str = "the box in which it ran has ended, and how it ended can't be found out";
@@ -204,11 +207,16 @@ impl Watch {
 
     async fn ends(&mut self, state: &CommandState) {
         let mut end = end_of(state, self.job.offset);
+        let last_lines = match end.exit {
+            Some(exit) if exit.is_success() => String::new(),
+            Some(_) | None => self.last_lines(state.offset, end.size_bytes).await,
+        };
         if !std::mem::replace(&mut self.has_begun, true) {
             self.at = state.offset;
         }
         self.entry(|entry, _| {
             entry.begins = Some(state.offset);
+            entry.last_lines = last_lines;
             end.cpu_ms = entry.cpu.map(millis);
             end.memory_peak_bytes = entry.memory_peak;
             // Whoever sees the end finds it among the news.
@@ -224,6 +232,14 @@ impl Watch {
         }
     }
 
+    /// The end of what it has printed, as people would read it; empty where that can't be read.
+    async fn last_lines(&self, begins: u64, size: u64) -> String {
+        let end = self.job.offset + size;
+        let from = end.saturating_sub(LAST).max(begins);
+        let raw = self.client.read_log(&self.log, from, end.saturating_sub(from)).await.unwrap_or_default();
+        render::lines(&raw, TermSize::default()).join("\n")
+    }
+
     fn is_lost(&self) {
         let end = JobEnd {
             exit: None,
@@ -232,6 +248,7 @@ impl Watch {
             cpu_ms: None,
             memory_peak_bytes: None,
             note: Some(LOST.to_owned()),
+            failure: None,
         };
         self.entry(|entry, _| {
             self.shared.news.push(Event::JobEnded { job: self.job.id, end: end.clone() });
@@ -265,6 +282,7 @@ fn end_of(state: &CommandState, offset: u64) -> JobEnd {
         cpu_ms: None,
         memory_peak_bytes: None,
         note,
+        failure: None,
     };
     match &state.phase {
         Phase::Ended(end) => {

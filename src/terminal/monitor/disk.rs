@@ -96,7 +96,13 @@ mod tests {
     fn told(free: impl IntoIterator<Item = u64>) -> Vec<Finding> {
         let mut watch = DiskWatch::default();
         let rooms = |free| {
-            let room = |path: &str| DiskRoom { path: path.to_owned(), free_bytes: free, size_bytes: 100 * GB };
+            let room = |path: &str| DiskRoom {
+                path: path.to_owned(),
+                free_bytes: free,
+                size_bytes: 100 * GB,
+                free_inodes: 9,
+                inodes: 9,
+            };
             [room("/work"), room("/tmp")]
         };
         let looks = free.into_iter().enumerate();

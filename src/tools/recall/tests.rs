@@ -220,6 +220,7 @@ fn what_became_of_a_job_is_told_with_the_step_that_began_it() {
         cpu_ms: None,
         memory_peak_bytes: None,
         note: None,
+        failure: None,
     };
     let outcome = memory.steps[0].outcome.as_mut().unwrap();
     (outcome.exit, outcome.status) = (None, Status::Running);
