@@ -68,6 +68,7 @@ mod sandbox_local;
 mod screen;
 mod servers;
 mod sight;
+mod silence;
 mod six_hours;
 mod small_disk;
 mod snapshots;
