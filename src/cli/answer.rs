@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write};
 use std::time::{Duration, Instant};
 
-use super::args::AnswerArgs;
+use clap::Args;
+
 use super::output::finished;
 use super::questions::{recorded, state_words};
 use super::target::{of_store, store};
@@ -18,6 +19,16 @@ use crate::journal::{LeftAnswer, PostError, RunDir, RunStore, post_answer};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often its record is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// `agent answer`.
+#[derive(Debug, Args)]
+#[command(override_usage = "agent answer [RUN] QUESTION ANSWER…")]
+pub(super) struct AnswerArgs {
+    /// The run (may be left out where only one has such a question open), the question, such as q1, and the answer: the
+    /// name or number of an option, words of your own, or both; `-` reads it from standard input
+    #[arg(value_name = "WORD", required = true)]
+    pub(super) words: Vec<String>,
+}
 
 /// Runs `agent answer`.
 ///

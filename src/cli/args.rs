@@ -53,9 +53,9 @@ pub(super) enum Command {
     /// Says something to the model of a run that goes on, and wakes it if it waits.
     Send(SendArgs),
     /// Answers a question that a run has put to a person.
-    Answer(AnswerArgs),
+    Answer(super::answer::AnswerArgs),
     /// Shows the questions that wait for an answer.
-    Questions(QuestionsArgs),
+    Questions(super::questions::QuestionsArgs),
     /// Prints what a session of a run has printed, or which sessions there are.
     Logs(LogsArgs),
     /// Lists the jobs of a run: commands that outlived their calls.
@@ -436,30 +436,6 @@ pub(super) struct SendArgs {
     /// The message in words; `-` reads it from standard input
     #[arg(value_name = "MESSAGE", required = true)]
     pub(super) message: Vec<String>,
-}
-
-/// `agent answer`.
-#[derive(Debug, Args)]
-#[command(override_usage = "agent answer [RUN] QUESTION ANSWER…")]
-pub(super) struct AnswerArgs {
-    /// The run (may be left out where only one has such a question open), the question, such as q1, and the answer: the
-    /// name or number of an option, words of your own, or both; `-` reads it from standard input
-    #[arg(value_name = "WORD", required = true)]
-    pub(super) words: Vec<String>,
-}
-
-/// `agent questions`.
-#[derive(Debug, Args)]
-pub(super) struct QuestionsArgs {
-    /// The run: its id, a unique beginning of it, or `last`; all runs without
-    #[arg(value_name = "RUN")]
-    pub(super) run: Option<String>,
-    /// Those that are over, too
-    #[arg(long)]
-    pub(super) all: bool,
-    /// Prints an array of JSON objects
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 /// `agent jobs`.

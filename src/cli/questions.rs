@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::QuestionsArgs;
 use super::output::{Stop, finished};
 use super::target::{of_read, of_store, store};
 use super::{Failure, Place, view};
@@ -14,6 +14,20 @@ use crate::domain::{
 };
 use crate::journal::{Reader, RunDir, RunStore, left_answers};
 use crate::report::{duration_words, visible, visible_json, visible_line, wrapped};
+
+/// `agent questions`.
+#[derive(Debug, Args)]
+pub(super) struct QuestionsArgs {
+    /// The run: its id, a unique beginning of it, or `last`; all runs without
+    #[arg(value_name = "RUN")]
+    pub(super) run: Option<String>,
+    /// Those that are over, too
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Prints an array of JSON objects
+    #[arg(long)]
+    pub(super) json: bool,
+}
 
 /// Runs `agent questions`.
 ///
