@@ -6,6 +6,7 @@
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::rc::Rc;
@@ -80,12 +81,13 @@ impl Tmux {
 
     /// Whether a process is the server, or shows a session in one of its windows.
     pub(super) fn shows(&self, pid: i32) -> bool {
-        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let file = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+        let exe = file(format!("/proc/{pid}/exe").as_ref());
         let argv = proc::argv(pid).unwrap_or_default();
         let has = |word: &[u8]| argv.split(|byte| *byte == 0).any(|one| one == word);
-        let tmux = self.program.as_ref().and_then(|program| program.canonicalize().ok());
+        let tmux = self.program.as_deref().and_then(file);
         let is_server = tmux.is_some() && exe == tmux && has(self.socket.as_os_str().as_bytes());
-        is_server || (exe.is_some() && exe == std::env::current_exe().ok() && has(b"__view"))
+        is_server || (exe.is_some() && exe == file("/proc/self/exe".as_ref()) && has(b"__view"))
     }
 
     /// Its path.

@@ -65,10 +65,10 @@ fn a_metric_that_can_not_be_read_fails_and_says_what_was_found() {
         let first = content.map(|content| write("eval.json", content));
         let claims = (0..3).map(|_| finish("done"));
         let server = server_of(first.into_iter().chain(claims).collect());
-        ran(&stage, &server, &["--check-metric", "eval.json#/accuracy>=0.9"]).exits_with(3);
+        ran(&stage, &server, &["--check-metric", "eval.json#/accuracy>=0.9"]).exits_with(4);
         let outcome = stage.events_of("check_ended").pop().unwrap()["result"]["outcome"].clone();
         assert!(outcome["text"].as_str().unwrap().contains(says), "{outcome}");
-        assert_eq!(verdict(&stage).0, "failed");
+        assert_eq!(verdict(&stage).0, "blocked");
     }
 }
 
@@ -207,7 +207,7 @@ fn a_job_that_changes_the_result_under_the_checks_is_noticed() {
     let server = server_of(vec![shell(flip), finish("done"), finish("done"), finish("done")]);
     let second = "touch between; until grep -q bad result; do sleep 0.02; done";
     let flags = ["--no-baseline", "--check", "grep -q good result", "--check", second];
-    ran(&stage, &server, &flags).exits_with(3);
+    ran(&stage, &server, &flags).exits_with(4);
     assert_ne!(verdict(&stage).0, "verified");
     let outdated = stage.events_of("checks_outdated");
     assert!(outdated[0]["paths"].to_string().contains("result"), "{outdated:?}");
@@ -231,7 +231,7 @@ fn a_job_that_goes_on_writing_keeps_a_result_from_being_proved() {
     let stage = Stage::new();
     let write = "(while :; do echo good >> result; sleep 0.01; done) & sleep 0.1";
     let server = server_of((0..1).map(|_| shell(write)).chain((0..3).map(|_| finish("done"))).collect());
-    ran(&stage, &server, &["--check", "sleep 0.2; grep -q good result"]).exits_with(3);
+    ran(&stage, &server, &["--check", "sleep 0.2; grep -q good result"]).exits_with(4);
     let told = last_result(&server.requests()[2].body).to_owned();
     assert!(told.contains("what they look at changed meanwhile: result"), "{told}");
     assert_eq!(stage.events_of("checks_outdated").len(), 9, "three rounds, three times each");

@@ -88,7 +88,7 @@ fn what_makes_no_sense_is_named_with_its_place() {
         ("model = 'a'\nmax_turns = 0", "user.toml:2:1: `max_turns` must be a whole number above zero"),
         ("sandbox = 'vm'", "user.toml:1:1: `sandbox` must be auto, docker, local or host"),
         ("pids = true", "user.toml:1:1: `pids` must be a whole number, and 16 at least"),
-        ("checks = 'x'", "user.toml:1:1: `checks` must be a list of commands"),
+        ("checks = 'x'", "user.toml:1:1: `checks` must be a list of checks"),
         ("cpus = nan", "user.toml:1:1: `cpus` must be a number above zero such as 1.5"),
     ] {
         let files = files(text, "");
