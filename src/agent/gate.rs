@@ -9,7 +9,7 @@ use super::state::{State, Step};
 use crate::context::Prompt;
 use crate::domain::{
     Choice, Effect, Outcome, Permit, Question, QuestionEnd, QuestionRecord, QuestionState, Reply, Scope, Status,
-    Subject, ToolCall,
+    Subject, ToolCall, visible_line,
 };
 use crate::policy::{self, Judgment, Place};
 use crate::tools::decode;
@@ -123,11 +123,13 @@ fn bound(call: &ToolCall) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The calls of these scopes, in words: ``whatever `git` does that the same rule asks for``.
+/// The calls of these scopes, in words.
 fn all_like(scopes: &[Scope]) -> String {
     let mut programs: Vec<String> = scopes
         .iter()
-        .filter_map(|scope| Some(format!("`{}` with an effect up to {}", scope.program.as_ref()?, scope.effect.name())))
+        .filter_map(|scope| {
+            Some(format!("`{}` with an effect up to {}", visible_line(scope.program.as_ref()?), scope.effect.name()))
+        })
         .collect();
     programs.dedup();
     format!("all that the same rule asks for: {}", programs.join(", "))
@@ -145,3 +147,6 @@ fn refused(call: &ToolCall, how: &str) -> Step {
     let text = Prompt::Refused.render(&[("how", how)]).expect("the template is fixed and tested");
     Step::AnswerCall { call_id: call.id.clone(), outcome: Box::new(Outcome::words(Status::Refused, text)) }
 }
+
+#[cfg(test)]
+mod tests;

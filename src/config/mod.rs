@@ -8,6 +8,7 @@ mod keys;
 mod load;
 mod rules;
 mod signatures;
+mod units;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,9 +16,10 @@ use std::path::PathBuf;
 use crate::domain::Check;
 use crate::domain::{ActMode, Rule, Silence};
 
-pub use keys::{Key, OutputFormat, SandboxChoice, Value, WireChoice, parse_duration, parse_size};
+pub use keys::{Key, OutputFormat, SandboxChoice, Value, WireChoice};
 pub use load::{ConfigError, Sources, load};
 pub use signatures::{OwnSignature, Placed};
+pub use units::{parse_duration, parse_size};
 
 /// Where a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{on_silence, parse_duration};
+use super::keys::on_silence;
 use super::load::{ConfigError, File};
+use super::units::parse_duration;
 use crate::domain::{Effect, OnSilence, Permit, Rule, Silence};
 
 /// The name of the tables.

@@ -49,6 +49,7 @@ mod oddities;
 mod outage;
 mod patience;
 mod people;
+mod policy;
 mod power_loss;
 mod probe;
 mod project_docs;

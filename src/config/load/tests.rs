@@ -136,3 +136,35 @@ fn a_check_that_makes_no_sense_is_named_with_its_place() {
     assert!(said("[{ file = 1 }]").ends_with("`file` must be a string"));
     assert!(said("'make'").ends_with("`checks` must be a list of checks"));
 }
+
+#[test]
+fn rules_come_with_their_place_and_a_project_allows_nothing() {
+    use crate::domain::{ActMode, OnSilence, Permit, Silence};
+
+    let mut files = files(
+        "mode = 'ask'\non_silence = 'pause'\nanswer_within = '1h'\n[[rule]]\npermit = 'allow'\ncommand = 'make *'\n",
+        "mode = 'auto'\non_silence = 'wait'\n[[rule]]\npermit = 'deny'\ncommand = 'x'\n[[rule]]\npermit = 'allow'\n",
+    );
+    files.sources.policy = Some(files.dir.path().join("rules.toml"));
+    std::fs::write(files.sources.policy.as_ref().unwrap(), "[[rule]]\npermit = 'ask'\nwithin = '5m'\n").unwrap();
+    let config = load(&files.sources).unwrap();
+    assert_eq!(config.mode.value, ActMode::Ask, "a project may only have less done");
+    let silence = Silence { then: OnSilence::Pause, within_s: Some(3_600) };
+    assert_eq!(config.silence, silence);
+    let told: Vec<_> = config
+        .rules
+        .iter()
+        .map(|rule| (rule.permit, rule.origin.rsplit('/').next().unwrap_or_default(), rule.silence))
+        .collect();
+    let own = Silence { within_s: Some(300), ..silence };
+    let expected = [
+        (Permit::Allow, "user.toml:4", None),
+        (Permit::Deny, "project.toml:3", None),
+        (Permit::Ask, "rules.toml:1", Some(own)),
+    ];
+    assert_eq!(told, expected);
+    let about = ["`mode`", "`on_silence`", "the rule at"];
+    assert!(about.iter().all(|words| config.warnings.iter().any(|warning| warning.starts_with(words))), "{config:?}");
+    let strict = super::load(&Sources { project: files.sources.user.clone(), ..Sources::default() }).unwrap();
+    assert_eq!((strict.mode.value, strict.rules.len()), (ActMode::Ask, 0));
+}
