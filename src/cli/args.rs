@@ -95,7 +95,7 @@ pub(super) enum Command {
     /// Draws the stages of a workflow file.
     Graph(super::GraphArgs),
     /// Shows what a run may do unasked, and judges a command by that.
-    Policy(ShowPolicyArgs),
+    Policy(super::ShowPolicyArgs),
     /// Shows the tools that the model has, with their JSON Schemas.
     Tools(ToolsArgs),
     /// Prints a completion script for a shell.
@@ -563,22 +563,6 @@ pub(super) struct GcArgs {
     /// Prints one JSON object
     #[arg(long)]
     pub(super) json: bool,
-}
-
-/// `agent policy`.
-#[derive(Debug, Args)]
-pub(super) struct ShowPolicyArgs {
-    /// A command to judge, in one word or several; without it, the rules that hold are shown
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(super) command: Vec<String>,
-    /// Prints one JSON object
-    #[arg(long)]
-    pub(super) json: bool,
-    /// The project directory, if not the current one
-    #[arg(short = 'C', long, value_name = "DIR")]
-    pub(super) dir: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) policy: PolicyArgs,
 }
 
 /// `agent tools`.

@@ -63,6 +63,7 @@ pub use checkpoint::CheckpointCommand;
 pub use failure::Failure;
 pub use lessons::LessonsArgs;
 pub use place::Place;
+pub use policy_view::ShowPolicyArgs;
 pub use replay::ReplayArgs;
 pub use runs::RunsCommand;
 pub use stats::StatsArgs;

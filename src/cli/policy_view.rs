@@ -2,16 +2,34 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::PathBuf;
 
+use clap::Args;
 use serde_json::json;
 
-use super::args::{BoxArgs, ShowPolicyArgs};
+use super::args::{BoxArgs, PolicyArgs};
 use super::output::finished;
 use super::settings::{Flags, Settings};
 use super::{Failure, Place};
 use crate::domain::{ActMode, Effect, ExitReason, Permit, Rules, duration_words};
 use crate::policy::{self, BUILT_IN, Judgment};
 use crate::report::visible_line;
+
+/// `agent policy`.
+#[derive(Debug, Args)]
+pub struct ShowPolicyArgs {
+    /// A command to judge, in one word or several; without it, the rules that hold are shown
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+    /// Prints one JSON object
+    #[arg(long)]
+    json: bool,
+    /// The project directory, if not the current one
+    #[arg(short = 'C', long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyArgs,
+}
 
 /// Runs `agent policy`.
 ///

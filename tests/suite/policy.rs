@@ -79,7 +79,8 @@ fn silence_is_no_consent_and_no_denial() {
     let stage = Stage::new();
     let server = server_of(vec![shell("git push --force"), finish("could not push")]);
     run(&stage, &server, &with(&["--on-silence", "fail"])).exits_with(0);
-    let told = last_result(&server.requests()[1].body);
+    let requests = server.requests();
+    let told = last_result(&requests[1].body);
     assert!(told.contains("is asked for (built in)") && told.contains("neither a yes nor a no"), "{told}");
     assert_eq!(stage.events_of("question_closed")[0]["end"], "timeout");
     assert!(stage.events_of("tool_started").iter().all(|event| event["call"]["name"] != "shell"), "it never began");
@@ -164,8 +165,15 @@ fn a_hostile_command_is_shown_for_what_it_is() {
     let stage = Stage::new();
     let padding = " ".repeat(500);
     let script = format!(
-        "[[turn]]\n[[turn.call]]\ntool = 'shell'\narguments = {{ command = \"# lists files\\rcommand | ls\\u001b[2K\\n\\
-         echo \\u202e\\u200b\\u2019{padding}; rm -rf \\\"$NOWHERE\\\"\" }}\n[[turn]]\nexpect = ['a person said no']\nsay = 'Left.'\n"
+        r##"
+[[turn]]
+[[turn.call]]
+tool = "shell"
+arguments = {{ command = "# lists files\rcommand | ls\u001b[2K\necho \u202e\u200b\u2019{padding}; rm -rf \"$NOWHERE\"" }}
+[[turn]]
+expect = ["a person said no"]
+say = "Left."
+"##
     );
     fs::write(stage.project().join("hostile.toml"), script).unwrap();
     let mut terminal = Terminal::run(&stage, &with(&["--model", "script:hostile.toml"]));
