@@ -181,6 +181,7 @@ say = "Left."
     terminal.until(r"| # lists files\rcommand | ls\e[2K");
     terminal.until(r"| echo \u{202e}\u{200b}\u{2019}[500 blanks]; rm -rf");
     terminal.until("always");
+    terminal.until("\n> ");
     terminal.type_keys("no\r");
     terminal.until("refused");
     assert!(terminal.child.wait().unwrap().success());

@@ -79,6 +79,10 @@ fn pushing(stage: &Stage, server: &ModelServer) -> std::path::PathBuf {
     let pushes = stage.project().join("pushes");
     let script = format!("#!/bin/sh\necho pushed >> pushes\n{}\n", until_go(&go(stage)));
     fs::write(stage.project().join("git"), script).unwrap();
+    // Nobody is asked before the push: what is asked here is what became of it.
+    fs::create_dir_all(stage.home().join(".config/longhaul")).unwrap();
+    let allows = "[[rule]]\npermit = 'allow'\ncommand = 'git push'\n";
+    fs::write(stage.home().join(".config/longhaul/config.toml"), allows).unwrap();
     let driven = Driven::start(stage, server, &goal("publish"));
     soon("the push", || pushes.exists());
     driven.kill();
