@@ -339,3 +339,16 @@ fn a_failure_that_comes_from_another_place_each_time_is_progress() {
     assert_eq!(chosen(&stage), ["fix_forward"; 6]);
     assert_eq!(turned_out(&stage)[..5], ["changed"; 5]);
 }
+
+#[test]
+fn a_person_who_has_mended_it_answers_and_the_command_is_run_again() {
+    let stage = Stage::new();
+    let web = Web::answering(&["401 Unauthorized", "200 OK|let in"]);
+    let server = server_of(vec![web.fetch(), finish("x")]);
+    run(&stage, &server, &[]).exits_with(4);
+    stage.run(&["answer", "q1", "retry"]).exits_with(0);
+    resume(&stage, &server, &[]).exits_with(0);
+    assert_eq!((web.asked(), server.requests().len()), (2, 2), "no turn was spent");
+    assert!(last_result(&server.requests()[1].body).contains("let in"));
+    stage.verifies();
+}
