@@ -24,6 +24,7 @@ mod resume;
 mod room;
 mod state;
 mod trouble;
+mod turn;
 mod watched;
 mod work;
 

@@ -55,7 +55,7 @@ pub(super) async fn run(args: DemoArgs, place: &Place) -> Result<ExitReason, Fai
         true => Box::new(Keyboard::new(signals, leave, live.clone(), prepared.spec().run.clone())),
         false => Box::new(Nobody::new(signals, leave, Answers::DoNotCome)),
     };
-    let over = prepared.drive(Box::new(live.clone()), person).await?;
+    let over = Box::pin(prepared.drive(Box::new(live.clone()), person)).await?;
     view::print_end(&over, place);
     view::print_answer(&over, live.with(|live| live.has_shown(&over.ending.answer)), place)?;
     Ok(over.ending.reason)

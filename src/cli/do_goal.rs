@@ -171,7 +171,7 @@ async fn attempt(
             Box::new(Nobody::new(signals, leave, answers))
         }
     };
-    let over = driven(prepared, Box::new(observers), person, starter).await;
+    let over = Box::pin(driven(prepared, Box::new(observers), person, starter)).await;
     notify::end(notifier, &over).await;
     over
 }
@@ -183,7 +183,7 @@ async fn driven(
     person: Box<dyn Person>,
     starter: Option<Starter>,
 ) -> Result<Over, Failure> {
-    let Some(starter) = starter else { return prepared.drive(observer, person).await };
+    let Some(starter) = starter else { return Box::pin(prepared.drive(observer, person)).await };
     let run = prepared.spec().run.clone();
     let before = background::to_log(&prepared.log())?;
     match prepared.begin(observer, person).await {

@@ -43,7 +43,8 @@ pub(super) async fn run(args: ResumeArgs, place: &Place) -> Result<ExitReason, F
     let known = known_of(&run)?;
     can_go_on(&run, &known)?;
     // Otherwise somebody answers, may come, or has said what to do.
-    if !(place.stdin_tty && place.stderr_tty) && !args.in_background && args.message.is_none() {
+    let is_alone = !place.stdin_tty || !place.stderr_tty;
+    if is_alone && !args.in_background && args.message.is_none() {
         is_answered(&run, &known)?;
     }
     let settled = settled(&args.settle)?;

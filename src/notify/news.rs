@@ -131,7 +131,7 @@ mod tests {
             told(vec![started(), asked(), stalled(), ready, stalled(), asked(), closed, near]),
             [
                 "needs_input: Go on? (agent answer 01K00000000000000000000001 q1 …)",
-                "stalled: job j1: stalled: silent for 9 s without working, 1 s at most before",
+                "stalled: job j1: stalled: silent for 9.0 s without working, 1.0 s at most before",
                 "settled q1",
                 "budget: 80 % of the tokens are used",
             ]

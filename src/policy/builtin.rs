@@ -221,7 +221,7 @@ fn cleans(command: &Command) -> bool {
 fn removes_too_much(command: &Command) -> bool {
     let is_recursive = command.has_option('r', "--recursive") || command.has_option('R', "--recursive");
     match command.program.as_str() {
-        "rm" if is_recursive => command.operands().any(|path| holds_much(path)),
+        "rm" if is_recursive => command.operands().any(holds_much),
         "find" => {
             let removes = command.has("-delete")
                 || command.args.windows(2).any(|two| two[0].starts_with("-exec") && base(&two[1]) == "rm");

@@ -43,7 +43,7 @@ pub(super) fn hosts(command: &Command) -> BTreeSet<Named> {
         }
         "psql" | "pg_dump" | "pg_restore" | "dropdb" | "createdb" | "mysql" | "mariadb" | "mysqldump" | "redis-cli"
         | "mongosh" | "clickhouse-client" | "sqlcmd" => {
-            found.extend(of_option(args).filter(|host| !host.contains('$')).map(|host| named(&host)))
+            found.extend(of_option(args).filter(|host| !host.contains('$')).map(|host| named(&host)));
         }
         _ => {}
     }

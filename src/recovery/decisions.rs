@@ -178,10 +178,7 @@ impl Decisions {
     /// count, nor, where it has `moved`, those before that.
     pub fn tried(&self, fingerprint: &str, action: &str, moved: bool) -> u32 {
         let counts = |made: &&Made| {
-            made.fingerprint == fingerprint
-                && made.chosen.name() == action
-                && !made.led_on
-                && !(moved && !made.is_act())
+            made.fingerprint == fingerprint && made.chosen.name() == action && !made.led_on && (!moved || made.is_act())
         };
         let counted = self.made.iter().filter(|(_, made)| counts(made));
         // The tries of one call are one series.

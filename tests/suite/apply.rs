@@ -370,7 +370,7 @@ fn a_disk_that_is_full_stops_it_with_every_file_old_or_new() {
 fn a_run_applies_at_its_end_when_every_check_has_passed_and_only_then() {
     for (check, code, says) in [
         (Some("grep -q new made"), 0, "applied     added made"),
-        (Some("false"), 3, "not applied: no check has proved the result"),
+        (Some("false"), 4, "not applied: no check has proved the result"),
         (None, 0, "not applied: no check has proved the result"),
     ] {
         let stage = Stage::new();

@@ -311,7 +311,7 @@ fn the_list_says_how_it_stands_with_every_run() {
     let store = RunStore::new(dir.path());
     let [one] = store.list().unwrap().try_into().unwrap();
     assert_eq!((one.title.as_str(), one.turns, one.usage.input_tokens), ("Train a classifier", 2, 2_400));
-    assert_eq!(one.duration_ms, 60 * 1_250);
+    assert_eq!(one.duration_ms, 61 * 1_250);
     assert!(matches!(one.state, RunState::Ended { .. }));
     fs::write(run.journal(), lines()[..5].concat()).unwrap();
     assert_eq!(store.list().unwrap()[0].state, RunState::Interrupted);

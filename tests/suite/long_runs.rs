@@ -283,7 +283,7 @@ fn a_script_goes_on_where_it_was_though_its_conversation_is_made_smaller() {
         let stage = Stage::new();
         let model = script(&stage, 30, about);
         let check = "test \"$(cat steps)\" = \"$(seq 1 30)\"";
-        let args = ["do", "x", "--sandbox", "local", "--check", check, "--window", "20000", "--model", &model];
+        let args = ["do", "x", "--sandbox", "local", "--check", check, "--window", "24000", "--model", &model];
         stage.run(&args).exits_with(0);
         let reductions = reductions(&stage);
         assert!(!reductions.is_empty() && reductions.iter().all(|one| one["summary"]["by"] == by), "{reductions:?}");

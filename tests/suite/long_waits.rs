@@ -189,7 +189,9 @@ fn a_claim_is_not_taken_up_before_a_message_was_read() {
     assert_eq!(requests.len(), 2);
     assert!(last_result(&requests[1].body).starts_with("not decided: a person has said something"));
     assert_eq!(requests[1].last_text(), "and mind the gap");
-    assert_eq!(stage.events_of("check_started").len(), 1, "nothing was checked for the first claim");
+    let checked = stage.events_of("check_started");
+    let of_claims = checked.iter().filter(|check| check["round"] != 0);
+    assert_eq!(of_claims.count(), 1, "nothing was checked for the first claim");
     stage.verifies();
 }
 

@@ -48,11 +48,7 @@ fn scenarios_are_counted_and_show_how_many_questions_were_needed() {
     );
     assert_eq!((&stats["failures"]["network"], &stats["failures"]["auth"]), (&json!(1), &json!(1)), "{stats}");
     let questions = &stats["questions"];
-    println!(
-        "calibration: {} of {} answered questions were needed ({} asked); {} runs were ended by a failure that nobody was \
-         asked about",
-        questions["needed"], questions["answered"], questions["asked"], stats["not_asked"]
-    );
+    tell(questions, &stats["not_asked"]);
     assert!(stats["not_asked"].as_u64().unwrap() <= 1, "what only a person has was asked for: {stats}");
     let text = stage.run(&["stats"]).exits_with(0).stdout;
     assert!(text.contains("retry_as_is") && text.contains("1 of 1 worked\n"), "no share of so few: {text}");
@@ -106,4 +102,13 @@ fn a_run_that_cannot_be_read_is_left_out_with_a_notice_and_the_others_count() {
     assert_eq!(since("2200-01-01"), "no runs\n");
     assert!(since("1970-01-02").starts_with("runs        1"));
     assert!(stage.run(&["stats", "--since", "soon"]).exits_with(2).stderr.contains("--since soon"));
+}
+
+#[expect(clippy::print_stderr, reason = "the figures are for whoever reads the test's output")]
+fn tell(questions: &Value, not_asked: &Value) {
+    eprintln!(
+        "calibration: {} of {} answered questions were needed ({} asked); {not_asked} runs were ended by a failure that \
+         nobody was asked about",
+        questions["needed"], questions["answered"], questions["asked"]
+    );
 }

@@ -111,7 +111,7 @@ fn what_comes_before_it_runs_first_and_what_makes_no_sense_is_told_so() {
 fn what_belongs_to_the_box_is_no_outside() {
     let mut run = state();
     let drop = call("a", r#"{"command":"psql -h db -c 'select 1'"}"#);
-    answers(&mut run, &[drop.clone()]);
+    answers(&mut run, std::slice::from_ref(&drop));
     assert!(matches!(run.next(), Step::Ask(_)));
     sees(&mut run, Event::SidecarStarted { name: "db".to_owned(), image: None, id: String::new() });
     assert_eq!(run.next(), Step::RunCalls(vec![drop]));

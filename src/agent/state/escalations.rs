@@ -25,11 +25,11 @@ impl State {
                     self.escalation = Some(question.id);
                 }
             }
-            Event::QuestionAnswered { question, .. } | Event::QuestionClosed { question, .. } => {
-                if self.escalation == Some(*question) && self.goes_on_after(*question) {
-                    self.escalation = None;
-                    self.proof.try_again();
-                }
+            Event::QuestionAnswered { question, .. } | Event::QuestionClosed { question, .. }
+                if self.escalation == Some(*question) && self.goes_on_after(*question) =>
+            {
+                self.escalation = None;
+                self.proof.try_again();
             }
             _ => {}
         }

@@ -1,7 +1,7 @@
 //! What comes next, without clock, model or box.
 
 use super::*;
-use crate::domain::{AnsweredAt, BlobRef, Check, FileHash, QuestionEnd, Reply, RunId, Subject};
+use crate::domain::{AnsweredAt, BlobRef, Check, FileHash, QuestionEnd, Reply, RunId, Subject, Verdict};
 
 const NO_BLOB: BlobRef = BlobRef { sha256: String::new(), size_bytes: 0 };
 

@@ -165,6 +165,6 @@ fn rules_come_with_their_place_and_a_project_allows_nothing() {
     assert_eq!(told, expected);
     let about = ["`mode`", "`on_silence`", "the rule at"];
     assert!(about.iter().all(|words| config.warnings.iter().any(|warning| warning.starts_with(words))), "{config:?}");
-    let strict = load(&Sources { project: files.sources.user.clone(), ..Sources::default() }).unwrap();
+    let strict = load(&Sources { project: files.sources.user, ..Sources::default() }).unwrap();
     assert_eq!((strict.mode.value, strict.rules.len()), (ActMode::Ask, 0));
 }

@@ -106,10 +106,10 @@ fn an_allow_covers_a_command_as_it_is_written_and_nothing_beside_it() {
 #[test]
 fn what_is_built_in_is_lifted_by_name_alone() {
     let wide = Rule { effect: Some(Effect::Irreversible), ..Rule::new(Permit::Allow, "x:1") };
-    assert_eq!(permit(&rules(ActMode::Auto, &[wide.clone()]), "ssh host ls"), Permit::Allow);
-    assert_eq!(permit(&rules(ActMode::Auto, &[wide.clone()]), "terraform destroy"), Permit::Ask);
+    assert_eq!(permit(&rules(ActMode::Auto, std::slice::from_ref(&wide)), "ssh host ls"), Permit::Allow);
+    assert_eq!(permit(&rules(ActMode::Auto, std::slice::from_ref(&wide)), "terraform destroy"), Permit::Ask);
     let named = rule(Permit::Allow, "terraform destroy *");
-    assert_eq!(permit(&rules(ActMode::Auto, &[named.clone()]), "terraform destroy -auto-approve"), Permit::Allow);
+    assert_eq!(permit(&rules(ActMode::Auto, std::slice::from_ref(&named)), "terraform destroy -auto-approve"), Permit::Allow);
     assert_eq!(permit(&rules(ActMode::Plan, &[named, wide]), "terraform destroy"), Permit::Deny);
 }
 
