@@ -128,6 +128,11 @@ const LOOKING: &[&str] = &[
 const DESTROYING: &[&str] =
     &["delete", "destroy", "drop", "purge", "rb", "remove", "rm", "terminate", "uninstall", "unpublish"];
 
+/// Whether a program changes nothing, whatever it is given.
+pub(super) fn only_reads(program: &str) -> bool {
+    READING.contains(&program)
+}
+
 /// How far a call reaches at most.
 pub fn effect_of(name: &str, arguments: &Value, place: Place<'_>) -> Effect {
     let text = |member: &str| arguments.get(member).and_then(Value::as_str);
@@ -224,7 +229,7 @@ pub(super) fn of_program(command: &Command, place: Option<Place<'_>>) -> Effect 
             true => Effect::External,
             false => Effect::Workspace,
         },
-        program if READING.contains(&program) => match writes_after_all(command) {
+        program if only_reads(program) => match writes_after_all(command) {
             true => Effect::Workspace,
             false => Effect::None,
         },

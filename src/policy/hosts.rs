@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::commands::Command;
+use super::effects::only_reads;
 
 /// What stands where a host is named.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,8 +16,11 @@ pub(super) enum Named {
     Odd(String),
 }
 
-/// The hosts that a command names.
+/// The hosts that a command names. What only prints or reads text goes to none of those in it.
 pub(super) fn hosts(command: &Command) -> BTreeSet<Named> {
+    if only_reads(&command.program) {
+        return BTreeSet::new();
+    }
     let args = &command.args;
     let mut found: BTreeSet<Named> = args.iter().flat_map(|arg| in_urls(arg)).collect();
     match command.program.as_str() {

@@ -255,7 +255,7 @@ fn a_run_that_is_taken_up_after_a_reduction_goes_on_with_the_same_words() {
     let other = crate::goal::server_of(vec![finish("enough"), finish("enough"), finish("enough")]);
     let at = format!("{run}@early");
     let fork = stage.asking(&other, &["fork", &at, "--base-url", other.base_url()]).output().unwrap();
-    assert_eq!(fork.status.code(), Some(3), "{}", String::from_utf8_lossy(&fork.stderr));
+    assert_eq!(fork.status.code(), Some(4), "{}", String::from_utf8_lossy(&fork.stderr));
     assert_eq!(server.requests().len(), count);
     let first = conversation(&other.requests()[0]);
     let texts: Vec<&str> = first.iter().filter_map(|one| one["content"].as_str()).collect();
@@ -283,7 +283,7 @@ fn a_script_goes_on_where_it_was_though_its_conversation_is_made_smaller() {
         let stage = Stage::new();
         let model = script(&stage, 30, about);
         let check = "test \"$(cat steps)\" = \"$(seq 1 30)\"";
-        let args = ["do", "x", "--sandbox", "local", "--check", check, "--window", "24000", "--model", &model];
+        let args = ["do", "x", "--sandbox", "local", "--check", check, "--window", "28000", "--model", &model];
         stage.run(&args).exits_with(0);
         let reductions = reductions(&stage);
         assert!(!reductions.is_empty() && reductions.iter().all(|one| one["summary"]["by"] == by), "{reductions:?}");

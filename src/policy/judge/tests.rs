@@ -109,7 +109,10 @@ fn what_is_built_in_is_lifted_by_name_alone() {
     assert_eq!(permit(&rules(ActMode::Auto, std::slice::from_ref(&wide)), "ssh host ls"), Permit::Allow);
     assert_eq!(permit(&rules(ActMode::Auto, std::slice::from_ref(&wide)), "terraform destroy"), Permit::Ask);
     let named = rule(Permit::Allow, "terraform destroy *");
-    assert_eq!(permit(&rules(ActMode::Auto, std::slice::from_ref(&named)), "terraform destroy -auto-approve"), Permit::Allow);
+    assert_eq!(
+        permit(&rules(ActMode::Auto, std::slice::from_ref(&named)), "terraform destroy -auto-approve"),
+        Permit::Allow
+    );
     assert_eq!(permit(&rules(ActMode::Plan, &[named, wide]), "terraform destroy"), Permit::Deny);
 }
 
