@@ -106,7 +106,7 @@ pub const BUILT_IN: &[Entry] = &[
         "removes all jobs of a user",
         When::Looked(|command| command.program == "crontab" && command.has_option('r', "--remove")),
     ),
-    entry("publishing a package", "what is published is there for all and for good", When::Looked(publishes)),
+    entry("publishing a package", "puts it where everybody can have it, for good", When::Looked(publishes)),
     entry(
         "backfill with --reset-dagruns",
         "runs past jobs again over their results",
@@ -126,10 +126,10 @@ pub const BUILT_IN: &[Entry] = &[
                     || command.has("dags") && command.has("delete"))
         }),
     ),
-    entry("a shell that runs decoded text", "nobody can see what it runs", When::Looked(|command| command.is_hidden)),
+    entry("a shell that runs decoded text", "hides what it runs", When::Looked(|command| command.is_hidden)),
     entry(
         "a host that is no host name",
-        "programs read such a name in different ways",
+        "is read in different ways by different programs",
         When::Looked(|command| hosts(command).iter().any(|named| matches!(named, Named::Odd(_)))),
     ),
 ];
