@@ -56,12 +56,27 @@ pub(super) struct Prepared {
     again: Option<Again>,
     /// What of the project's documents the model is not shown, and why.
     left_out: Vec<String>,
+    beside: Beside,
+}
+
+/// What a run has beside it, new or taken up again.
+struct Beside {
     /// How a person is told of what needs them.
     notify: NotifyPlan,
     /// Knows failures by what they say.
     classifier: Arc<Classifier>,
     /// What earlier runs have learned.
     lessons: OpenedLessons,
+}
+
+impl Beside {
+    fn of(settings: &Settings, store: &RunStore) -> Self {
+        let lessons = match settings.lessons {
+            true => Lessons::open(store.state_dir()),
+            false => OpenedLessons { lessons: Lessons::off(), notice: None },
+        };
+        Self { notify: settings.notify.clone(), classifier: Arc::clone(&settings.classifier), lessons }
+    }
 }
 
 /// Asks a person what became of a call.
@@ -101,24 +116,8 @@ pub(super) fn prepare(task: Task, settings: &Settings, place: &Place) -> Result<
     let recorder = Recorder::create(&run, Arc::clone(&clock), Arc::clone(&redactor))
         .map_err(|error| Failure::new(ExitReason::Internal, "cannot begin the transcript").because_of(&error))?;
     let (wish, backends) = wish(&spec, &run, settings, &store, &clock, place);
-    let (notify, lessons) = (settings.notify.clone(), lessons(settings, &store));
-    let classifier = Arc::clone(&settings.classifier);
-    let again = None;
-    Ok(Prepared {
-        spec,
-        run,
-        clock,
-        recorder,
-        redactor,
-        model,
-        wish,
-        backends,
-        again,
-        left_out,
-        notify,
-        classifier,
-        lessons,
-    })
+    let beside = Beside::of(settings, &store);
+    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again: None, left_out, beside })
 }
 
 /// The box that is wanted.
@@ -210,31 +209,8 @@ pub(super) fn prepare_again(
     // What was let into the box is let in again.
     wish.spec.token = left_token(run.path()).unwrap_or(wish.spec.token);
     let again = Some(Again { resume, asks });
-    let (notify, lessons, left_out) = (settings.notify.clone(), lessons(settings, &store), Vec::new());
-    let classifier = Arc::clone(&settings.classifier);
-    Ok(Prepared {
-        spec,
-        run,
-        clock,
-        recorder,
-        redactor,
-        model,
-        wish,
-        backends,
-        again,
-        left_out,
-        notify,
-        classifier,
-        lessons,
-    })
-}
-
-/// What earlier runs have learned; nothing where that is switched off.
-fn lessons(settings: &Settings, store: &RunStore) -> OpenedLessons {
-    match settings.lessons {
-        true => Lessons::open(store.state_dir()),
-        false => OpenedLessons { lessons: Lessons::off(), notice: None },
-    }
+    let (left_out, beside) = (Vec::new(), Beside::of(settings, &store));
+    Ok(Prepared { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out, beside })
 }
 
 fn of_reopen(error: &ReopenError, run: &RunDir) -> Failure {
@@ -275,7 +251,7 @@ impl Prepared {
 
     /// How a person is told of what needs them.
     pub(super) fn notify(&self) -> &NotifyPlan {
-        &self.notify
+        &self.beside.notify
     }
 
     /// What happened so far; empty for a new run.
@@ -291,22 +267,8 @@ impl Prepared {
         gc::at_start(RunStore::new(&self.wish.spec.state_dir));
         // The first failure does not wait for it; without the thread it does.
         drop(std::thread::Builder::new().name("signatures".to_owned()).spawn(Signatures::prepare));
-        let Self {
-            spec,
-            run,
-            clock,
-            recorder,
-            redactor,
-            model,
-            wish,
-            backends,
-            again,
-            left_out,
-            lessons,
-            classifier,
-            ..
-        } = self;
-        let OpenedLessons { lessons, notice } = lessons;
+        let Self { spec, run, clock, recorder, redactor, model, wish, backends, again, left_out, beside } = self;
+        let Beside { classifier, lessons: OpenedLessons { lessons, notice }, .. } = beside;
         let parts = Parts {
             clock,
             recorder,
