@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::domain::{must_be_shown, visible_line};
 
 /// Columns of a call's text; what is longer is broken.
-const WIDTH: usize = 96;
+const WIDTH: usize = 72;
 /// Most lines of a command, as they are shown.
 const MOST_LINES: usize = 120;
 /// Lines that are shown of what is written to a file.
