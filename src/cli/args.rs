@@ -359,6 +359,8 @@ pub(super) struct ChatArgs {
     #[arg(long)]
     pub(super) no_docs: bool,
     #[command(flatten)]
+    pub(super) notify: NotifyArgs,
+    #[command(flatten)]
     pub(super) model: ModelArgs,
     #[command(flatten)]
     pub(super) sandbox: BoxArgs,

@@ -15,10 +15,11 @@ use super::launch::{Prepared, Task, prepare};
 use super::observers::{Observers, Shared};
 use super::person::{Came, Signals, how_to_answer, more, read_answer, terminated};
 use super::settings::{Flags, Settings};
-use super::{Failure, Place, context, view};
+use super::{Failure, Place, context, notify, view};
 use crate::agent::{Grant, Heard, Limit, Person, Word};
 use crate::domain::{Entry, ExitReason, Observer, Progress, Question, QuestionId, RunMode};
 use crate::journal::RunDir;
+use crate::notify::Notifier;
 use crate::report::{Totals, visible};
 
 const COMMANDS: [(&str, &str); 5] = [
@@ -35,6 +36,7 @@ pub(super) async fn run(args: ChatArgs, place: &Place) -> Result<ExitReason, Fai
         model: Some(&args.model),
         sandbox: Some(&args.sandbox),
         policy: Some(&args.policy),
+        notify: Some(&args.notify),
         no_docs: args.no_docs,
         ..Flags::default()
     };
@@ -59,7 +61,10 @@ pub(super) async fn talk(prepared: Prepared, model: &str, place: &Place) -> Resu
     if !prepared.entries().is_empty() {
         live.catch_up(prepared.entries());
     }
+    let live = Shared::new(live);
+    let notifier = notify::begin(&prepared, live.clone());
     observers.0.push(Box::new(live));
+    observers.0.extend(notifier.as_ref().map(Notifier::observer));
     observers.0.push(Box::new(status.clone()));
     let signals = Signals::listen(place)?;
     let editor = editor(place).map_err(|error| {
@@ -69,7 +74,9 @@ pub(super) async fn talk(prepared: Prepared, model: &str, place: &Place) -> Resu
     let history = place.state_dir().map(|dir| dir.join("chat_history"));
     let run = prepared.run().clone();
     let chatter = Chatter { signals, editor: Some(editor), line: None, asked: None, history, status, run };
-    let over = Box::pin(prepared.drive(Box::new(observers), Box::new(chatter))).await?;
+    let over = Box::pin(prepared.drive(Box::new(observers), Box::new(chatter))).await;
+    notify::end(notifier, &over).await;
+    let over = over?;
     view::print_end(&over, place);
     Ok(over.ending.reason)
 }

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::args::TestNotifyArgs;
-use super::do_goal::LiveView;
 use super::launch::{Over, Prepared};
+use super::observers::Shared;
 use super::output::{Stop, finished};
 use super::settings::{Flags, Settings};
 use super::{Failure, Place};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::ExitReason;
 use crate::notify::{Message, Notifier, deliver};
-use crate::report::{visible_json, visible_line};
+use crate::report::{Live, visible_json, visible_line};
 
 /// Begins to tell persons of a run. What does not work is said in its view, and so in its log where it has no terminal.
-pub(super) fn begin(prepared: &Prepared, live: LiveView) -> Option<Notifier> {
+pub(super) fn begin<W: Write + Send + 'static>(prepared: &Prepared, live: Shared<Live<W>>) -> Option<Notifier> {
     let say = move |text: &str| live.with(|live| live.say(text));
     Notifier::start(prepared.notify().clone(), prepared.entries(), Arc::new(say))
 }

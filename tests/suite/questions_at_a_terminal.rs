@@ -112,7 +112,10 @@ fn a_chat_asks_at_its_own_prompt() {
     let stage = Stage::new();
     let said = "[[turn]]\nexpect = ['answered q2 in words', 'up there']\nsay = 'Very well.'\n";
     let model = script(&stage, &["Which way?", "And now?"], said);
-    let mut chat = Terminal::run(&stage, &["chat", "--sandbox", "local", "--model", &model]);
+    let told = stage.home().join("told");
+    let tell = format!("cat >> {}", told.display());
+    let args = ["chat", "--sandbox", "local", "--notify", &tell, "--model", &model];
+    let mut chat = Terminal::run(&stage, &args);
     chat.until("> ");
     chat.type_keys("go\r");
     chat.until("answer with a number, a name or words of your own");
@@ -129,6 +132,8 @@ fn a_chat_asks_at_its_own_prompt() {
     chat.type_keys("\x04");
     chat.until("the person ended the chat");
     assert_eq!(chat.child.wait().unwrap().exit_code(), 0);
+    let told = std::fs::read_to_string(&told).unwrap_or_default();
+    assert!(told.contains("Which way?") && told.contains("And now?"), "whoever looks elsewhere is told: {told}");
     stage.verifies();
 }
 
