@@ -72,6 +72,8 @@ pub(super) struct Stat {
     pub(super) pid: i32,
     /// `R` runs, `S` sleeps, `T` is stopped, `Z` is dead and not yet reaped.
     pub(super) state: char,
+    /// Who started it, or who has it since that one ended.
+    pub(super) parent: i32,
     /// Its process group.
     pub(super) group: i32,
     /// Its terminal, as [`device`] gives it; 0 without one.
@@ -96,6 +98,7 @@ impl Stat {
         Some(Self {
             pid,
             state: fields.first()?.chars().next()?,
+            parent: i32::try_from(number(1)?).ok()?,
             group: i32::try_from(number(2)?).ok()?,
             tty: number(4)? as u32,
             foreground: i32::try_from(number(5)?).ok()?,

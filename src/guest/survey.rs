@@ -188,9 +188,15 @@ fn now_ns() -> i64 {
 fn running(boss: &Supervisor) -> Vec<String> {
     let sessions: Vec<_> = boss.sessions.borrow().values().map(|session| session.info()).collect();
     let shells: Vec<i32> = sessions.iter().filter_map(|info| i32::try_from(info.pid).ok()).collect();
-    let others = proc::descendants().into_iter().filter(|pid| !shells.contains(pid) && !boss.tmux.shows(*pid));
-    let mut names: Vec<String> =
-        others.filter(|pid| Stat::of(*pid).is_some_and(|stat| stat.state != 'Z')).map(proc::name).collect();
+    let all: Vec<Stat> = proc::descendants().into_iter().filter_map(Stat::of).collect();
+    let servers: Vec<i32> = all.iter().map(|stat| stat.pid).filter(|pid| boss.tmux.is_server(*pid)).collect();
+    let has_children = |pid: i32| all.iter().any(|stat| stat.parent == pid);
+    // A window of the view in which a person could type, and nothing runs.
+    let is_idle_window = |stat: &Stat| servers.contains(&stat.parent) && !has_children(stat.pid);
+    let others = all.iter().filter(|stat| stat.state != 'Z' && !is_idle_window(stat)).map(|stat| stat.pid);
+    let others = others.filter(|pid| !shells.contains(pid) && !boss.tmux.shows(*pid));
+    // One that has just ended has no name any more.
+    let mut names: Vec<String> = others.map(proc::name).filter(|name| !name.is_empty()).collect();
     // A loop of the shell itself is no process of its own.
     let busy = sessions.iter().filter(|info| info.command.is_some());
     names.extend(busy.map(|info| format!("session {}", info.session)));

@@ -79,21 +79,36 @@ impl Tmux {
         Self { program, socket: runtime_dir.join("tmux.sock"), server: Mutex::default() }
     }
 
+    /// Whether a process is the server.
+    pub(super) fn is_server(&self, pid: i32) -> bool {
+        let tmux = self.program.as_deref().and_then(file);
+        tmux.is_some() && file(&exe(pid)) == tmux && has_argument(pid, self.socket.as_os_str().as_bytes())
+    }
+
     /// Whether a process is the server, or shows a session in one of its windows.
     pub(super) fn shows(&self, pid: i32) -> bool {
-        let file = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-        let exe = file(format!("/proc/{pid}/exe").as_ref());
-        let argv = proc::argv(pid).unwrap_or_default();
-        let has = |word: &[u8]| argv.split(|byte| *byte == 0).any(|one| one == word);
-        let tmux = self.program.as_deref().and_then(file);
-        let is_server = tmux.is_some() && exe == tmux && has(self.socket.as_os_str().as_bytes());
-        is_server || (exe.is_some() && exe == file("/proc/self/exe".as_ref()) && has(b"__view"))
+        let own = file("/proc/self/exe".as_ref());
+        self.is_server(pid) || (own.is_some() && file(&exe(pid)) == own && has_argument(pid, b"__view"))
     }
 
     /// Its path.
     pub(super) fn program(&self) -> Option<String> {
         self.program.as_ref().map(|program| program.to_string_lossy().into_owned())
     }
+}
+
+/// By which a file is known wherever it is mounted: its device and its inode.
+fn file(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// The program that a process runs.
+fn exe(pid: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/exe"))
+}
+
+fn has_argument(pid: i32, wanted: &[u8]) -> bool {
+    proc::argv(pid).unwrap_or_default().split(|byte| *byte == 0).any(|argument| argument == wanted)
 }
 
 /// Starts the server unless it runs, and sees to it that every session has a window.

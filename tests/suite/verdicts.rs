@@ -297,3 +297,14 @@ fn a_run_that_was_stopped_has_its_report_too() {
     assert_eq!(report["checks"][0]["last"], "not_known");
     assert!(!stage.run_dir().join("runbook.patch").exists(), "nothing was learned");
 }
+
+#[test]
+fn what_a_check_writes_outdates_nothing_where_only_shells_and_the_view_for_people_are_beside_it() {
+    let stage = Stage::new();
+    let server = server_of(vec![shell("echo x > new"), finish("made")]);
+    ran(&stage, &server, &["--check", "date +%N > made; test -s new"]).exits_with(0);
+    assert_eq!(verdict(&stage), ("verified".to_owned(), "1 check passed".to_owned()));
+    assert_eq!(rounds(&stage), [0, 1]);
+    assert!(stage.events_of("checks_outdated").is_empty());
+    stage.verifies();
+}
