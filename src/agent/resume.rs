@@ -69,6 +69,13 @@ impl Driver {
             parts.boxes.has_grown(bytes);
         }
         let returned = if ends { Return::none() } else { find(&past, &parts).await? };
+        let returned = match (returned.found, goes_on.next()) {
+            // What it could come back to is older than what was proved: nothing of it belongs to this end.
+            (BoxReturn::Restored, Step::End(_)) if past.state.checkpoints().is_behind() => {
+                Return { found: BoxReturn::Lost, ..returned }
+            }
+            _ => returned,
+        };
         let left = left_open(&past, &parts, &returned, asks).await?;
         Box::pin(Self::go_on(past, parts, Beginning { entries, asked, notes, returned, left })).await
     }

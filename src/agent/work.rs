@@ -1,6 +1,7 @@
 //! The driver's hands in the box: it comes up, calls and checks run, artefacts come out, it goes.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -338,10 +339,26 @@ impl Driver {
         Ok(())
     }
 
+    /// There is no box any more: says so of what was not brought out before.
+    fn refuse_uncollected(&mut self, path: &str) -> Result<(), Trouble> {
+        let whole = Path::new(&self.state.spec().workspace).join(path);
+        if self.collected.keys().any(|collected| Path::new(collected).starts_with(&whole)) {
+            return Ok(());
+        }
+        let why = "the box was gone before it was brought out".to_owned();
+        self.note(Event::ArtifactRefused { path: path.to_owned(), why }).map(drop)
+    }
+
     async fn collect(&mut self, paths: &[String]) -> Result<(), Trouble> {
         for path in paths {
-            let Bench::Open(bench) = &self.bench else { return Ok(()) };
-            let bench = Arc::clone(bench);
+            let bench = match &self.bench {
+                Bench::Open(bench) => Arc::clone(bench),
+                Bench::Opening(_) => return Ok(()),
+                Bench::Gone => {
+                    self.refuse_uncollected(path)?;
+                    continue;
+                }
+            };
             let results = match bench.collect(path).await {
                 Ok(results) => results,
                 Err(error) => return self.stop_for(error),
