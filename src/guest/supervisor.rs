@@ -27,6 +27,9 @@ use super::tmux::Tmux;
 use crate::domain::{Exit, SessionName};
 use crate::process::Identity;
 
+/// How much more than by its size a program of the box is chosen by the kernel when memory is short; of 1000.
+const FIRST_TO_GO: &str = "500";
+
 /// Variables that keep programs from asking questions or opening pagers; the box's own win.
 const DEFAULT_ENV: [(&str, &str); 8] = [
     ("TERM", "xterm-256color"),
@@ -226,6 +229,8 @@ impl Supervisor {
 
     /// Will tell how the child of that id ends. Call it before anything is awaited after the start.
     pub(super) fn watch_child(&self, pid: i32) -> oneshot::Receiver<Exit> {
+        // Where memory is short, whoever is chosen to go must not be the guest. One that is gone already needs none of it.
+        drop(std::fs::write(format!("/proc/{pid}/oom_score_adj"), FIRST_TO_GO));
         let (sender, receiver) = oneshot::channel();
         self.children.borrow_mut().insert(pid, sender);
         receiver

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -133,10 +134,22 @@ impl Stage {
     }
 }
 
+/// How long a driver in the background may take for its report.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 impl Drop for Stage {
     fn drop(&mut self) {
         let runs = fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten();
-        let journals = runs.filter_map(|run| fs::read_to_string(run.path().join("journal.jsonl")).ok());
+        let journals = runs.filter_map(|run| {
+            let journal = fs::read_to_string(run.path().join("journal.jsonl")).ok()?;
+            // A driver in the background writes its report after the last entry: what it writes must not outlive this.
+            let has_ended = journal.lines().last().is_some_and(|line| line.contains("\"type\":\"run_ended\""));
+            let begun = Instant::now();
+            while has_ended && !run.path().join("report.md").exists() && begun.elapsed() < LAST_WORDS {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Some(journal)
+        });
         // Only what an engine may have; a run in any other box leaves nothing there.
         if journals.into_iter().any(|journal| journal.contains("\"kind\":\"docker\"")) {
             crate::engines::clear(&self.state());
