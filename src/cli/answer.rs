@@ -163,6 +163,7 @@ fn taken(run: &RunDir, begin: u64, id: QuestionId) -> Option<Taken> {
         if let Ok(Some(taken)) = closing(run, &mut from, id) {
             return Some(taken);
         }
+        // The record grows by plain writes of another process, and this waits for a moment at most.
         std::thread::sleep(LOOK);
     }
     None

@@ -88,6 +88,7 @@ impl ReplayArgs {
             };
             if let Some(speed) = self.speed {
                 let passed = last.map_or(Duration::ZERO, |last| entry.time.duration_since(last).unsigned_abs());
+                // The pause that was recorded is what is played.
                 std::thread::sleep(passed.div_f64(speed).min(LONGEST_PAUSE));
             }
             last = Some(entry.time);

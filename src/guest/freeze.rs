@@ -122,6 +122,7 @@ pub(super) async fn freeze(boss: Rc<Supervisor>, owner: u64) -> Result<Frozen, R
     *freezer.hold.borrow_mut() = Some(Hold { id, owner, since, stopped });
     let timed = boss.clone();
     tokio::task::spawn_local(async move {
+        // A bound: whoever held them and never let go must not hold them for ever.
         tokio::time::sleep(LONGEST).await;
         timed.freezer.thaw(id);
     });

@@ -39,6 +39,7 @@ pub fn serve(mut setup: GuestSetup) -> io::Result<()> {
         let mut children = signal(SignalKind::child())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut stop = boss.stop.subscribe();
+        // Set to the last moment once the guest is told to stop; never comes before.
         let mut dying = std::pin::pin!(tokio::time::sleep(Duration::MAX));
         let mut stopping = false;
         loop {
